@@ -1,5 +1,7 @@
 //! The store's devices: sparse files or block devices; a faulty one for tests.
 
+pub mod faulty;
+
 use std::io;
 use std::ops::Range;
 
