@@ -33,7 +33,8 @@ fn crash(world: &mut World, kind: Crash, seed: u64) -> Result<(), String> {
     };
     world.abandon();
     let moments = std::mem::take(&mut world.moments);
-    let pool = Pool::open(devices(&machine), config(boot)).map_err(|e| format!("open after {kind:?}: {e}"))?;
+    let pool =
+        Pool::open(devices(&machine), config(boot)).map_err(|e| format!("open after {kind:?}: {e}"))?;
     let mut next = World::with(machine, pool, boot);
     let found = judge(&mut next, &moments, answered, kind)?;
     let open = std::mem::take(&mut next.open);

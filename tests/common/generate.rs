@@ -133,9 +133,12 @@ impl Generator {
                 let dir = self.dir(state);
                 let name = self.name(state, dir, 10);
                 let cred = self.cred();
-                let kinds = [S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK];
+                let kinds = [
+                    S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK,
+                ];
                 let kind = kinds[self.dice.below(10) as usize];
-                let rdev = if matches!(kind, S_IFCHR | S_IFBLK) { self.dice.below(1 << 20) as u32 } else { 0 };
+                let rdev =
+                    if matches!(kind, S_IFCHR | S_IFBLK) { self.dice.below(1 << 20) as u32 } else { 0 };
                 let suid = if self.chance(10) { libc::S_ISUID } else { 0 };
                 let mode = kind | suid | self.dice.below(0o1000) as u32;
                 Op::Mknod { dir, name, mode, rdev, cred }
@@ -184,7 +187,10 @@ impl Generator {
             40..=43 => {
                 let ino = self.any(state);
                 let mut set = SetAttr::default();
-                let time = Some(Time { sec: self.dice.below(1 << 33) as i64 - (1 << 31), nsec: self.dice.below(1_000_000_000) as u32 });
+                let time = Some(Time {
+                    sec: self.dice.below(1 << 33) as i64 - (1 << 31),
+                    nsec: self.dice.below(1_000_000_000) as u32,
+                });
                 match self.dice.below(5) {
                     0 => set.mode = Some(self.dice.below(0o10000) as u32),
                     1 => {
@@ -276,7 +282,8 @@ impl Generator {
         match self.chance(10) {
             true => Op::Forget { ino: self.any(state) },
             false => {
-                let orphans: Vec<Ino> = state.inodes.iter().filter(|(_, i)| i.nlink == 0).map(|(n, _)| *n).collect();
+                let orphans: Vec<Ino> =
+                    state.inodes.iter().filter(|(_, i)| i.nlink == 0).map(|(n, _)| *n).collect();
                 let ino = self.pick(&orphans).unwrap_or(ROOT_INO);
                 Op::Forget { ino }
             }
@@ -285,8 +292,15 @@ impl Generator {
 
     fn xattr(&mut self, state: &State) -> Op {
         let ino = self.any(state);
-        let names: [&[u8]; 7] =
-            [b"user.a", b"user.b", b"user.c", b"trusted.x", b"security.y", b"security.capability", b"user.long"];
+        let names: [&[u8]; 7] = [
+            b"user.a",
+            b"user.b",
+            b"user.c",
+            b"trusted.x",
+            b"security.y",
+            b"security.capability",
+            b"user.long",
+        ];
         let mut name = names[self.dice.below(7) as usize].to_vec();
         if name == b"user.long" {
             name.resize(9 + self.dice.below(248) as usize, b'z');

@@ -57,7 +57,11 @@ fn differing(a: &Data, b: &Data) -> String {
         if let Some(at) = (0..x.len()).find(|i| x[*i] != y[*i]) {
             let count = (0..x.len()).filter(|i| x[*i] != y[*i]).count();
             let at_file = n * BLOCK + at as u64;
-            return format!("byte {at_file}: real {:x?}, model {:x?}; {count} bytes of that block differ", &y[at..(at + 8).min(y.len())], &x[at..(at + 8).min(x.len())]);
+            return format!(
+                "byte {at_file}: real {:x?}, model {:x?}; {count} bytes of that block differ",
+                &y[at..(at + 8).min(y.len())],
+                &x[at..(at + 8).min(x.len())]
+            );
         }
     }
     String::new()
@@ -70,7 +74,9 @@ fn matches(model: &State, later: &[Arc<State>], real: &State) -> Result<(), Stri
         return Err(text());
     }
     for (ino, m) in &model.inodes {
-        let Some(r) = real.inodes.get(ino) else { return Err(text()) };
+        let Some(r) = real.inodes.get(ino) else {
+            return Err(text());
+        };
         if Arc::ptr_eq(m, r) || m == r {
             continue;
         }
@@ -102,7 +108,10 @@ fn bytes_match(ino: Ino, model: &Data, later: &[Arc<State>], real: &Data) -> Res
         }
         if let Some(at) = (0..found.len()).find(|i| allowed.iter().all(|a| a[*i] != found[*i])) {
             let text = differing(model, real);
-            return Err(format!("inode {ino}: byte {} was never written there: {text}", n * BLOCK + at as u64));
+            return Err(format!(
+                "inode {ino}: byte {} was never written there: {text}",
+                n * BLOCK + at as u64
+            ));
         }
     }
     Ok(())
@@ -112,7 +121,12 @@ fn bytes_match(ino: Ino, model: &Data, later: &[Arc<State>], real: &Data) -> Res
 ///
 /// `answered`: the last moment whose step was answered; `moments` after it, at most one counts: the
 /// step under way. Answers what was found, so that the test can go on from there.
-pub fn judge(world: &mut World, moments: &[Moment], answered: usize, crash: Crash) -> Result<Volumes, String> {
+pub fn judge(
+    world: &mut World,
+    moments: &[Moment],
+    answered: usize,
+    crash: Crash,
+) -> Result<Volumes, String> {
     let last = (answered + 1).min(moments.len() - 1);
     let since = match crash {
         Crash::Process => answered,
@@ -133,9 +147,10 @@ pub fn judge(world: &mut World, moments: &[Moment], answered: usize, crash: Cras
         let real = ops::walk(&fs).map_err(|e| format!("walking volume {id}: {e}"))?;
         let states = states_of(moments, *id, from, last);
         let mut reasons = Vec::new();
-        let fits = states.iter().enumerate().any(|(n, s)| {
-            matches(&s.reaped(), &states[n + 1..], &real).map_err(|e| reasons.push(e)).is_ok()
-        });
+        let fits = states
+            .iter()
+            .enumerate()
+            .any(|(n, s)| matches(&s.reaped(), &states[n + 1..], &real).map_err(|e| reasons.push(e)).is_ok());
         if !fits {
             let n = states.len();
             let first = reasons.first().cloned().unwrap_or_default();
@@ -193,7 +208,11 @@ fn catalog_found(world: &World, moments: &[Moment], since: usize, last: usize) -
     }
     // A volume made durable alone may run ahead of the rest of the catalog, so each entry is judged for itself.
     let mut found = Volumes::new();
-    let all: BTreeSet<VolumeId> = real.keys().copied().chain(moments[since..=last].iter().flat_map(|m| m.volumes.keys().copied())).collect();
+    let all: BTreeSet<VolumeId> = real
+        .keys()
+        .copied()
+        .chain(moments[since..=last].iter().flat_map(|m| m.volumes.keys().copied()))
+        .collect();
     for id in all {
         let from = (since..last.max(since + 1).min(moments.len()))
             .rev()
@@ -216,11 +235,17 @@ fn catalog_found(world: &World, moments: &[Moment], since: usize, last: usize) -
     Ok(found)
 }
 
-fn found_blobs(world: &World, id: VolumeId, newest: &BTreeMap<String, Vec<u8>>, moments: &[Moment]) -> Result<BTreeMap<String, Vec<u8>>, String> {
+fn found_blobs(
+    world: &World,
+    id: VolumeId,
+    newest: &BTreeMap<String, Vec<u8>>,
+    moments: &[Moment],
+) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut found = BTreeMap::new();
     for name in newest.keys() {
         let real = world.pool().blob(id, name).map_err(|e| format!("blob {name} of {id}: {e}"))?;
-        let fits = moments.iter().any(|m| m.volumes.get(&id).and_then(|v| v.blobs.get(name)) == real.as_ref());
+        let fits =
+            moments.iter().any(|m| m.volumes.get(&id).and_then(|v| v.blobs.get(name)) == real.as_ref());
         if !fits {
             return Err(format!("blob {name} of {id} ({:?} bytes) was never so", real.map(|r| r.len())));
         }

@@ -9,33 +9,128 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    Lookup { dir: Ino, name: Vec<u8> },
-    Attr { ino: Ino },
-    Parent { dir: Ino },
-    Mknod { dir: Ino, name: Vec<u8>, mode: u32, rdev: u32, cred: Cred },
-    Mkdir { dir: Ino, name: Vec<u8>, mode: u32, cred: Cred },
-    Symlink { dir: Ino, name: Vec<u8>, target: Vec<u8>, cred: Cred },
-    Tmpfile { dir: Ino, mode: u32, cred: Cred },
-    Link { ino: Ino, dir: Ino, name: Vec<u8> },
-    Unlink { dir: Ino, name: Vec<u8> },
-    Rmdir { dir: Ino, name: Vec<u8> },
-    Rename { dir: Ino, name: Vec<u8>, new_dir: Ino, new_name: Vec<u8>, flags: RenameFlags },
-    Readlink { ino: Ino },
-    Readdir { dir: Ino },
-    Forget { ino: Ino },
-    TouchAtime { ino: Ino },
-    SetAttr { ino: Ino, set: SetAttr, cred: Cred },
-    Xattr { ino: Ino, name: Vec<u8> },
-    Xattrs { ino: Ino },
-    SetXattr { ino: Ino, name: Vec<u8>, value: Vec<u8>, how: XattrSet },
-    RemoveXattr { ino: Ino, name: Vec<u8> },
-    Read { ino: Ino, offset: u64, len: usize },
+    Lookup {
+        dir: Ino,
+        name: Vec<u8>,
+    },
+    Attr {
+        ino: Ino,
+    },
+    Parent {
+        dir: Ino,
+    },
+    Mknod {
+        dir: Ino,
+        name: Vec<u8>,
+        mode: u32,
+        rdev: u32,
+        cred: Cred,
+    },
+    Mkdir {
+        dir: Ino,
+        name: Vec<u8>,
+        mode: u32,
+        cred: Cred,
+    },
+    Symlink {
+        dir: Ino,
+        name: Vec<u8>,
+        target: Vec<u8>,
+        cred: Cred,
+    },
+    Tmpfile {
+        dir: Ino,
+        mode: u32,
+        cred: Cred,
+    },
+    Link {
+        ino: Ino,
+        dir: Ino,
+        name: Vec<u8>,
+    },
+    Unlink {
+        dir: Ino,
+        name: Vec<u8>,
+    },
+    Rmdir {
+        dir: Ino,
+        name: Vec<u8>,
+    },
+    Rename {
+        dir: Ino,
+        name: Vec<u8>,
+        new_dir: Ino,
+        new_name: Vec<u8>,
+        flags: RenameFlags,
+    },
+    Readlink {
+        ino: Ino,
+    },
+    Readdir {
+        dir: Ino,
+    },
+    Forget {
+        ino: Ino,
+    },
+    TouchAtime {
+        ino: Ino,
+    },
+    SetAttr {
+        ino: Ino,
+        set: SetAttr,
+        cred: Cred,
+    },
+    Xattr {
+        ino: Ino,
+        name: Vec<u8>,
+    },
+    Xattrs {
+        ino: Ino,
+    },
+    SetXattr {
+        ino: Ino,
+        name: Vec<u8>,
+        value: Vec<u8>,
+        how: XattrSet,
+    },
+    RemoveXattr {
+        ino: Ino,
+        name: Vec<u8>,
+    },
+    Read {
+        ino: Ino,
+        offset: u64,
+        len: usize,
+    },
     /// Writes the pattern of write number `write`.
-    Write { ino: Ino, offset: u64, len: usize, write: u64, times: bool, kill: bool },
-    Fallocate { ino: Ino, range: Range<u64>, mode: Fallocate },
-    Seek { ino: Ino, offset: u64, what: Seek },
-    Copy { from: Ino, from_offset: u64, to: Ino, to_offset: u64, len: u64 },
-    Fsync { ino: Ino },
+    Write {
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        write: u64,
+        times: bool,
+        kill: bool,
+    },
+    Fallocate {
+        ino: Ino,
+        range: Range<u64>,
+        mode: Fallocate,
+    },
+    Seek {
+        ino: Ino,
+        offset: u64,
+        what: Seek,
+    },
+    Copy {
+        from: Ino,
+        from_offset: u64,
+        to: Ino,
+        to_offset: u64,
+        len: u64,
+    },
+    Fsync {
+        ino: Ino,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -193,7 +288,12 @@ pub fn readdir(fs: &Arc<Fs>, dir: Ino) -> Result<Vec<(Vec<u8>, Ino, u32)>> {
 }
 
 /// The real answer against the model's.
-pub fn compare(op: &Op, before: &State, real: &Result<Reply>, model: &Result<Reply, i32>) -> Result<(), String> {
+pub fn compare(
+    op: &Op,
+    before: &State,
+    real: &Result<Reply>,
+    model: &Result<Reply, i32>,
+) -> Result<(), String> {
     let wrong = || Err(format!("{op:?}\n   real: {real:?}\n  model: {model:?}"));
     match (real, model) {
         (Err(e), Err(errno)) if e.errno() == *errno => Ok(()),
@@ -229,7 +329,13 @@ fn seek_is_right(state: &State, ino: Ino, offset: u64, what: Seek, at: u64) -> b
 
 /// The real inode's attributes against the model's; takes over times that were to change.
 /// `since`, `until`: when the operation ran.
-pub fn compare_attr(model: &mut Inode, real: &Attr, touch: Touch, since: Time, until: Time) -> Result<(), String> {
+pub fn compare_attr(
+    model: &mut Inode,
+    real: &Attr,
+    touch: Touch,
+    since: Time,
+    until: Time,
+) -> Result<(), String> {
     let times = [real.atime, real.mtime, real.ctime, real.btime];
     for (n, time) in times.into_iter().enumerate() {
         let now = time >= since && time <= until;
@@ -269,7 +375,9 @@ pub fn walk(fs: &Arc<Fs>) -> Result<State> {
                 for (name, child, kind) in readdir(fs, ino)? {
                     match &name[..] {
                         b"." => assert_eq!(child, ino),
-                        b".." => assert_eq!((child, fs.parent(ino)?), (parent, parent), ".. of {ino}"),
+                        b".." => {
+                            assert_eq!((child, fs.parent(ino)?), (parent, parent), ".. of {ino}")
+                        }
                         _ => {
                             let there = fs.lookup(ino, &name)?;
                             assert_eq!((there.ino, there.mode & libc::S_IFMT), (child, kind));

@@ -67,9 +67,16 @@ pub enum Step {
     Sync(VolumeId),
     SyncPool,
     Checkpoint,
-    Create { source: Option<VolumeId>, name: String, kind: Kind },
+    Create {
+        source: Option<VolumeId>,
+        name: String,
+        kind: Kind,
+    },
     /// A volume filled without the log.
-    Build { source: Option<VolumeId>, name: String },
+    Build {
+        source: Option<VolumeId>,
+        name: String,
+    },
     Finish(VolumeId),
     Remove(VolumeId),
     Rename(VolumeId, String),
@@ -119,7 +126,8 @@ impl World {
         Pool::format(&devices(&machine), format).expect("format");
         machine.record();
         let mut w = World::on(machine, 1);
-        w.step(&Step::Create { source: None, name: "first".into(), kind: Kind::Container }).expect("first volume");
+        w.step(&Step::Create { source: None, name: "first".into(), kind: Kind::Container })
+            .expect("first volume");
         w.step(&Step::SyncPool).expect("sync");
         w
     }
@@ -433,7 +441,10 @@ impl World {
             }
             let inodes = fs.volume().usage().1;
             if !vol.sealed && inodes != vol.state.inodes.len() as u64 {
-                return wrong(format!("volume {id}: {inodes} inodes, the model has {}", vol.state.inodes.len()));
+                return wrong(format!(
+                    "volume {id}: {inodes} inodes, the model has {}",
+                    vol.state.inodes.len()
+                ));
             }
         }
         self.compare_catalog()?;
@@ -465,7 +476,12 @@ impl World {
             for (name, bytes) in &v.blobs {
                 match self.pool().blob(*id, name) {
                     Ok(Some(real)) if real == *bytes => {}
-                    other => return wrong(format!("blob {name} of {id}: {:?}", other.map(|b| b.map(|b| b.len())))),
+                    other => {
+                        return wrong(format!(
+                            "blob {name} of {id}: {:?}",
+                            other.map(|b| b.map(|b| b.len()))
+                        ));
+                    }
                 }
             }
         }
@@ -482,9 +498,14 @@ impl World {
 
     /// The next step: mostly an operation on some volume, sometimes one on the pool.
     pub fn random_step(&mut self, g: &mut Generator, pool_percent: u64) -> Step {
-        let ids: Vec<VolumeId> = self.volumes.iter().filter(|(_, v)| !v.removing).map(|(id, _)| *id).collect();
-        let writable: Vec<VolumeId> =
-            self.volumes.iter().filter(|(_, v)| !v.sealed && !v.building && !v.removing).map(|(id, _)| *id).collect();
+        let ids: Vec<VolumeId> =
+            self.volumes.iter().filter(|(_, v)| !v.removing).map(|(id, _)| *id).collect();
+        let writable: Vec<VolumeId> = self
+            .volumes
+            .iter()
+            .filter(|(_, v)| !v.sealed && !v.building && !v.removing)
+            .map(|(id, _)| *id)
+            .collect();
         let building = self.volumes.iter().find(|(_, v)| v.building).map(|(id, _)| *id);
         self.names += 1;
         let name = format!("v{}-{}", self.names, g.dice.below(1000));
@@ -538,8 +559,12 @@ impl World {
             }
             93 if building.is_none() => Step::Reopen,
             _ => {
-                let open: Vec<VolumeId> =
-                    self.open.keys().copied().filter(|id| self.volumes.get(id).is_some_and(|v| !v.building)).collect();
+                let open: Vec<VolumeId> = self
+                    .open
+                    .keys()
+                    .copied()
+                    .filter(|id| self.volumes.get(id).is_some_and(|v| !v.building))
+                    .collect();
                 Step::Close(g.pick(&open).unwrap_or(some))
             }
         }
@@ -558,7 +583,11 @@ impl World {
 pub fn brief(step: &Step) -> String {
     let mut text = match step {
         Step::Fs(id, Op::SetXattr { ino, name, value, how }) => {
-            format!("Fs({id:?}, SetXattr {{ ino: {ino}, name: {:?}, {} bytes, {how:?} }})", String::from_utf8_lossy(name), value.len())
+            format!(
+                "Fs({id:?}, SetXattr {{ ino: {ino}, name: {:?}, {} bytes, {how:?} }})",
+                String::from_utf8_lossy(name),
+                value.len()
+            )
         }
         Step::Blob(id, name, bytes) => format!("Blob({id}, {name}, {} bytes)", bytes.len()),
         other => format!("{other:?}"),
