@@ -277,7 +277,7 @@ impl Device for FaultyDevice {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.change(What::Sync(vec![0..u64::MAX]))
+        self.change(What::Sync(std::iter::once(0..u64::MAX).collect()))
     }
 
     fn sync_ranges(&self, ranges: &[Range<u64>]) -> io::Result<()> {

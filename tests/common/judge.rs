@@ -7,7 +7,7 @@
 
 use super::data::{BLOCK, Data};
 use super::ops;
-use super::state::{Inode, State};
+use super::state::{Body, Inode, State};
 use super::world::{Durable, Moment, Vol, Volumes, World};
 use cowfs::base::{Ino, VolumeId};
 use cowfs::fs::Fs;
@@ -88,6 +88,30 @@ fn matches(model: &State, later: &[Arc<State>], real: &State) -> Result<(), Stri
         }
     }
     Ok(())
+}
+
+/// Gives what was guessed (times, the number of one new inode) the values that were found.
+fn assume(model: &mut State, real: &State) {
+    let only_in = |a: &State, b: &State| -> Vec<Ino> {
+        a.inodes.keys().filter(|i| !b.inodes.contains_key(i)).copied().collect()
+    };
+    if let ([guess], [found]) = (&only_in(model, real)[..], &only_in(real, model)[..]) {
+        let inode = model.inodes.remove(guess).expect("it is there");
+        model.inodes.insert(*found, inode);
+        for i in model.inodes.values_mut() {
+            if let Body::Dir { names, parent } = &mut Arc::make_mut(i).body {
+                names.values_mut().filter(|c| *c == guess).for_each(|c| *c = *found);
+                if parent == guess {
+                    *parent = *found;
+                }
+            }
+        }
+    }
+    for (ino, i) in &mut model.inodes {
+        if let Some(r) = real.inodes.get(ino) {
+            Arc::make_mut(i).times = r.times;
+        }
+    }
 }
 
 fn bytes_match(ino: Ino, model: &Data, later: &[Arc<State>], real: &Data) -> Result<(), String> {

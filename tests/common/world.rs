@@ -105,6 +105,8 @@ fn wrong<T>(text: impl Into<String>) -> std::result::Result<T, Trouble> {
 
 pub struct World {
     pub machine: Arc<Machine>,
+    /// The machine as it was when its journal began.
+    pub base: Arc<Machine>,
     pub pool: Option<Arc<Pool>>,
     pub open: BTreeMap<VolumeId, Arc<Fs>>,
     pub volumes: Volumes,
@@ -115,6 +117,8 @@ pub struct World {
     /// Refusals for want of space are no fault, the step just did not happen.
     pub full: bool,
     pub refused: u64,
+    /// The last moment is a step that was refused: judged without its times and numbers.
+    pub loose: bool,
     recent: VecDeque<String>,
     names: u64,
 }
@@ -124,8 +128,11 @@ impl World {
     pub fn new(format: &Format) -> World {
         let machine = Machine::new(DISKS);
         Pool::format(&devices(&machine), format).expect("format");
+        assert_eq!(machine.pending(), 0, "a new pool is durable");
+        let base = machine.restart();
         machine.record();
         let mut w = World::on(machine, 1);
+        w.base = base;
         w.step(&Step::Create { source: None, name: "first".into(), kind: Kind::Container })
             .expect("first volume");
         w.step(&Step::SyncPool).expect("sync");
@@ -146,6 +153,7 @@ impl World {
             step: Arc::new(Step::Start),
         };
         World {
+            base: machine.clone(),
             machine,
             pool: Some(pool),
             open: BTreeMap::new(),
@@ -155,6 +163,7 @@ impl World {
             boot,
             full: false,
             refused: 0,
+            loose: false,
             recent: VecDeque::new(),
             names: 0,
         }
@@ -232,8 +241,8 @@ impl World {
                 Ok(Durable::All)
             }
             Step::Create { source, name, kind } => {
-                self.create(*source, name, *kind, false).map_err(refused)?;
-                Ok(Durable::No)
+                let id = self.create(*source, name, *kind, false).map_err(refused)?;
+                Ok(if source.is_none() { Durable::Volume(id) } else { Durable::No })
             }
             Step::Build { source, name } => {
                 self.create(*source, name, Kind::Image, true).map_err(refused)?;
@@ -313,9 +322,18 @@ impl World {
         }
     }
 
-    fn create(&mut self, source: Option<VolumeId>, name: &str, kind: Kind, building: bool) -> Result<()> {
+    fn create(
+        &mut self,
+        source: Option<VolumeId>,
+        name: &str,
+        kind: Kind,
+        building: bool,
+    ) -> Result<VolumeId> {
         let sealed = kind == Kind::Snapshot;
-        let new = NewVolume { name: name.into(), kind, source, limit: None, building, sealed };
+        // An empty volume without a root directory must not be found after a crash.
+        let empty = source.is_none();
+        let new =
+            NewVolume { name: name.into(), kind, source, limit: None, building: building || empty, sealed };
         let info = self.pool().create(&new)?;
         assert!(!self.given.contains_key(&info.id), "volume id {} given twice", info.id);
         let state = match source.and_then(|s| self.volumes.get(&s)) {
@@ -325,16 +343,79 @@ impl World {
         };
         let given = state.inodes.keys().copied().collect();
         self.given.insert(info.id, given);
-        let blobs = BTreeMap::new();
-        let vol = Vol { name: name.into(), kind, sealed, building, removing: false, blobs, state };
+        let vol = Vol {
+            name: name.into(),
+            kind,
+            sealed,
+            building: building || empty,
+            removing: false,
+            blobs: BTreeMap::new(),
+            state,
+        };
         self.volumes.insert(info.id, vol);
-        if source.is_none() {
+        if empty {
             let volume = self.pool().volume(info.id)?;
             Fs::format(&volume, 0o755)?;
             drop(volume);
             self.take_times(info.id)?;
+            if !building {
+                self.open.remove(&info.id);
+                self.pool().finish(&[(info.id, false)])?;
+                self.volumes.get_mut(&info.id).expect("just made").building = false;
+            }
         }
-        Ok(())
+        Ok(info.id)
+    }
+
+    /// The moment after a refused step, had it been done; times and new numbers are guesses.
+    pub fn done_anyway(&self, step: &Step) -> Moment {
+        let mut volumes = self.moments.last().expect("a moment").volumes.clone();
+        let next_id = VolumeId(self.given.keys().map(|id| id.0).max().unwrap_or(0) + 1);
+        let blank = |source: &Option<VolumeId>, volumes: &Volumes| match source {
+            Some(s) => volumes[s].state.clone(),
+            None => Arc::new(State::empty(0o755)),
+        };
+        match step {
+            Step::Fs(id, op) => {
+                let before = volumes[id].state.clone();
+                let ino = before.inodes.keys().max().map_or(2, |i| i + 1);
+                let (next, _, _) = ops::predict(&before, op, ino);
+                volumes.get_mut(id).expect("a volume").state = Arc::new(next);
+            }
+            Step::Create { source, name, kind } => {
+                // If the model had it already (making it is several steps), it has its number.
+                let id = self.volumes.iter().find(|(_, v)| v.name == *name).map_or(next_id, |(id, _)| *id);
+                let state = blank(source, &volumes);
+                let vol = Vol {
+                    name: name.clone(),
+                    kind: *kind,
+                    sealed: *kind == Kind::Snapshot,
+                    building: false,
+                    removing: false,
+                    blobs: BTreeMap::new(),
+                    state,
+                };
+                volumes.insert(id, vol);
+            }
+            Step::Finish(id) => {
+                let v = volumes.get_mut(id).expect("a volume");
+                (v.building, v.sealed) = (false, true);
+            }
+            Step::Remove(id) => {
+                volumes.remove(id);
+            }
+            Step::Rename(id, name) => volumes.get_mut(id).expect("a volume").name = name.clone(),
+            Step::Rollback(id, snapshot) => {
+                let state = Arc::new(volumes[snapshot].state.reaped());
+                volumes.get_mut(id).expect("a volume").state = state;
+            }
+            Step::Blob(id, name, bytes) => {
+                volumes.get_mut(id).expect("a volume").blobs.insert(name.clone(), bytes.clone());
+            }
+            Step::Start | Step::Sync(_) | Step::SyncPool | Step::Checkpoint => {}
+            Step::Build { .. } | Step::Close(_) | Step::Reopen => {}
+        }
+        Moment { events: self.machine.events(), volumes, durable: Durable::No, step: Arc::new(step.clone()) }
     }
 
     /// A fresh root directory's times are whatever they are.
