@@ -150,7 +150,7 @@ fn a_crash_at_every_call() {
 
 fn crash_here(recording: &Recording, machine: &Arc<Machine>, seed: u64, n: usize) {
     let answered = recording.answered(n);
-    let work = n % 16 == 0;
+    let work = n.is_multiple_of(16);
     let fail = |what: &str, text: String| -> ! {
         let around = recording.around(n);
         panic!(

@@ -340,7 +340,9 @@ pub fn compare_attr(
     for (n, time) in times.into_iter().enumerate() {
         let now = time >= since && time <= until;
         let (must, may) = (touch.must >> n & 1 == 1, touch.may >> n & 1 == 1);
-        if (must && !now) || (!must && !(may && now) && time != model.times[n]) {
+        let unchanged = time == model.times[n];
+        let allowed = if must { now } else { unchanged || (may && now) };
+        if !allowed {
             let name = ["atime", "mtime", "ctime", "btime"][n];
             let was = model.times[n];
             return Err(format!("{name} of {}: {time:?}, was {was:?}, {touch:?}, now {since:?}", real.ino));
