@@ -302,6 +302,15 @@ fn judge(machine: Arc<Machine>, moments: &[Moment], answered: usize, crash: Cras
             }
         };
         if !fits {
+            let real = listed.contains_key(&id).then(|| items_of(&pool, id));
+            let older = (0..moments.len()).rev().find(|i| {
+                match (&real, moments[*i].volumes.get(&id)) {
+                    (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
+                    (None, None) => true,
+                    _ => false,
+                }
+            });
+            reasons.push(format!("the newest moment that fits is {older:?}"));
             return Err(format!(
                 "volume {id} is as at none of the moments {from}..={last} (answered {answered}); there: {}; \
                  reasons, oldest moment first: {reasons:?}",
@@ -336,6 +345,7 @@ fn record(seed: u64, steps: u64) -> (Arc<Machine>, Vec<Moment>, Vec<Event>) {
 fn a_crash_at_every_call() {
     let steps = common::number("COWFS_OPS", 400);
     let only = common::number("COWFS_CALL", u64::MAX);
+    let around = common::number("COWFS_AROUND", 8) as usize;
     for seed in common::seeds(1, 4) {
         let (machine, moments, journal) = record(seed, steps);
         eprintln!("seed {seed}: {steps} steps, {} changing calls", journal.len());
@@ -349,9 +359,9 @@ fn a_crash_at_every_call() {
                 }
                 for (crash, after) in [(Crash::Power, power), (Crash::Process, death)] {
                     if let Err(text) = judge(after, &moments, answered, crash) {
-                        let around: Vec<_> = moments[answered.saturating_sub(8)..]
+                        let around: Vec<_> = moments[answered.saturating_sub(around)..]
                             .iter()
-                            .take(10)
+                            .take(around + 2)
                             .map(|m| format!("calls below {}: {}", m.events, m.step))
                             .collect();
                         panic!(
