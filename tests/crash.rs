@@ -4,11 +4,11 @@
 //! `COWFS_SEED=n` runs one seed, `COWFS_OPS=n` sets the length of the workload, `COWFS_CALL=n` runs
 //! one crash point only.
 
-mod common;
+mod rig;
 
-use common::generate::{Generator, Scale};
-use common::judge::{Crash, judge};
-use common::world::{Moment, Step, Trouble, World, config, devices};
+use rig::generate::{Generator, Scale};
+use rig::judge::{Crash, judge};
+use rig::world::{Moment, Step, Trouble, World, config, devices};
 use cowfs::device::faulty::{Dice, Event, Fault, Machine};
 use cowfs::pool::{Format, Pool};
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Recording {
         let a = self.answered(n);
         let steps = self.moments[a.saturating_sub(6)..(a + 2).min(self.moments.len())].iter();
         let lines: Vec<_> =
-            steps.map(|m| format!("  calls below {}: {}", m.events, common::world::brief(&m.step))).collect();
+            steps.map(|m| format!("  calls below {}: {}", m.events, rig::world::brief(&m.step))).collect();
         lines.join("\n")
     }
 }
@@ -126,14 +126,14 @@ fn parallel(count: usize, job: impl Fn(std::ops::Range<usize>) + Sync) {
 }
 
 fn chosen(n: usize) -> bool {
-    let only = common::number("COWFS_CALL", u64::MAX);
+    let only = rig::number("COWFS_CALL", u64::MAX);
     only == u64::MAX || only == n as u64
 }
 
 #[test]
 fn a_crash_at_every_call() {
-    let steps = common::number("COWFS_OPS", 350);
-    for seed in common::seeds(1, 2) {
+    let steps = rig::number("COWFS_OPS", 350);
+    for seed in rig::seeds(1, 2) {
         let recording = record(seed, steps);
         eprintln!("seed {seed}: {steps} steps, {} changing calls", recording.journal.len());
         parallel(recording.journal.len() + 1, |range| {
@@ -177,8 +177,8 @@ fn crash_here(recording: &Recording, machine: &Arc<Machine>, seed: u64, n: usize
 /// Recovery is interrupted at each of its own calls: by the power, or by its own death.
 #[test]
 fn a_crash_at_every_call_of_the_recovery() {
-    let steps = common::number("COWFS_OPS", 150);
-    for seed in common::seeds(21, 2) {
+    let steps = rig::number("COWFS_OPS", 150);
+    for seed in rig::seeds(21, 2) {
         let recording = record(seed, steps);
         let total = recording.journal.len();
         let points: Vec<usize> = (0..24).map(|i| total - i * total / 40).collect();
@@ -234,8 +234,8 @@ fn crash_in_recovery(recording: &Recording, seed: u64, n: usize) {
 /// process finds is what was answered, with the refused step done or not done.
 #[test]
 fn every_call_fails_once() {
-    let steps = common::number("COWFS_OPS", 90);
-    for seed in common::seeds(41, 2) {
+    let steps = rig::number("COWFS_OPS", 90);
+    for seed in rig::seeds(41, 2) {
         let plan = workload(seed, steps);
         let (first, total) = count_calls(&plan);
         eprintln!("seed {seed}: {steps} steps, {} calls", total - first);
@@ -310,8 +310,8 @@ fn fail_here(plan: &[Step], call: u64, seed: u64) -> Result<(), String> {
 /// Reads that fail while a pool is opened: it is refused or opened, and whole the next time.
 #[test]
 fn every_call_of_the_recovery_fails_once() {
-    let seed = common::seeds(61, 1)[0];
-    let recording = record(seed, common::number("COWFS_OPS", 120));
+    let seed = rig::seeds(61, 1)[0];
+    let recording = record(seed, rig::number("COWFS_OPS", 120));
     let total = recording.journal.len();
     let points: Vec<usize> = (0..6).map(|i| total - i * total / 10).collect();
     parallel(points.len() * 64, |range| {

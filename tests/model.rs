@@ -3,11 +3,11 @@
 //!
 //! `COWFS_SEED=n` runs one seed, `COWFS_OPS=n` sets how many steps each seed runs.
 
-mod common;
+mod rig;
 
-use common::generate::{Generator, Scale};
-use common::judge::{Crash, judge};
-use common::world::{Step, Trouble, World, config, devices};
+use rig::generate::{Generator, Scale};
+use rig::judge::{Crash, judge};
+use rig::world::{Step, Trouble, World, config, devices};
 use cowfs::pool::{Format, Pool};
 use std::sync::Arc;
 
@@ -81,8 +81,8 @@ fn run(seed: u64, steps: u64, scale: Scale, crash_every: u64) {
 
 #[test]
 fn real_and_model_agree() {
-    let steps = common::number("COWFS_OPS", 1000);
-    for seed in common::seeds(1, 6) {
+    let steps = rig::number("COWFS_OPS", 1000);
+    for seed in rig::seeds(1, 6) {
         eprintln!("seed {seed}");
         run(seed, steps, SCALE, 0);
     }
@@ -90,8 +90,8 @@ fn real_and_model_agree() {
 
 #[test]
 fn real_and_model_agree_through_crashes() {
-    let steps = common::number("COWFS_OPS", 1000);
-    for seed in common::seeds(101, 8) {
+    let steps = rig::number("COWFS_OPS", 1000);
+    for seed in rig::seeds(101, 8) {
         eprintln!("seed {seed}");
         run(seed, steps, Scale { inodes: 30, file: 200_000, write: 80_000, giants: true }, 60);
     }
@@ -100,8 +100,8 @@ fn real_and_model_agree_through_crashes() {
 /// The model itself, by its own rules: what the others rest on.
 #[test]
 fn the_model_keeps_its_own_rules() {
-    use common::ops::predict;
-    use common::state::{Body, State};
+    use rig::ops::predict;
+    use rig::state::{Body, State};
     let mut g = Generator::new(7, SCALE);
     let mut state = Arc::new(State::empty(0o755));
     let (mut ok, mut errors) = (0, 0);

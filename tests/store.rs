@@ -3,11 +3,11 @@
 //!
 //! `COWFS_SEED=n` runs one seed, `COWFS_OPS=n` sets the steps, `COWFS_CALL=n` runs one crash point.
 
-mod common;
+mod rig;
 
-use common::data::pattern;
-use common::judge::Crash;
-use common::world::{config, devices};
+use rig::data::pattern;
+use rig::judge::Crash;
+use rig::world::{config, devices};
 use cowfs::base::{Error, VolumeId};
 use cowfs::device::faulty::{Dice, Event, Machine};
 use cowfs::pool::{Format, Kind, Need, NewVolume, Pool};
@@ -343,10 +343,10 @@ fn record(seed: u64, steps: u64) -> (Arc<Machine>, Vec<Moment>, Vec<Event>) {
 
 #[test]
 fn a_crash_at_every_call() {
-    let steps = common::number("COWFS_OPS", 400);
-    let only = common::number("COWFS_CALL", u64::MAX);
-    let around = common::number("COWFS_AROUND", 8) as usize;
-    for seed in common::seeds(1, 4) {
+    let steps = rig::number("COWFS_OPS", 400);
+    let only = rig::number("COWFS_CALL", u64::MAX);
+    let around = rig::number("COWFS_AROUND", 8) as usize;
+    for seed in rig::seeds(1, 4) {
         let (machine, moments, journal) = record(seed, steps);
         eprintln!("seed {seed}: {steps} steps, {} changing calls", journal.len());
         for n in 0..=journal.len() {
