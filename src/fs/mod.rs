@@ -4,9 +4,14 @@
 //! default_permissions); what follows from a change is ours: setgid inheritance, default ACLs,
 //! clearing of setuid, setgid and capabilities, times.
 
+mod data;
+mod inode;
+mod item;
+mod privilege;
+mod xattr;
+
 use crate::base::{Ino, Result, Time};
 use crate::pool::Volume;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// What stat(2) tells.
@@ -127,7 +132,12 @@ pub const NAME_MAX: usize = 255;
 pub const XATTR_MAX: usize = 65536;
 
 /// The file system in one volume.
-pub struct Fs {}
+pub struct Fs {
+    volume: Arc<Volume>,
+    /// Key of the hash of names: random, a volume's own, so that nobody can force collisions.
+    hash_key: [u8; 16],
+    data: data::State,
+}
 
 #[allow(unused_variables)]
 impl Fs {
@@ -135,11 +145,10 @@ impl Fs {
     pub fn format(volume: &Arc<Volume>, root_mode: u32) -> Result<()> { todo!() }
     /// Opens; finishes what a crash left (orphans, truncations) unless sealed.
     pub fn open(volume: Arc<Volume>) -> Result<Arc<Fs>> { todo!() }
-    pub fn volume(&self) -> &Arc<Volume> { todo!() }
+    pub fn volume(&self) -> &Arc<Volume> { &self.volume }
 
     // Names.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr> { todo!() }
-    pub fn attr(&self, ino: Ino) -> Result<Attr> { todo!() }
     /// The directory a directory is in (root: itself).
     pub fn parent(&self, dir: Ino) -> Result<Ino> { todo!() }
     pub fn set_attr(&self, ino: Ino, set: &SetAttr, cred: &Cred) -> Result<Attr> { todo!() }
@@ -170,23 +179,6 @@ impl Fs {
     pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrSet) -> Result<()> { todo!() }
     pub fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> { todo!() }
 
-    // Data.
-    /// Calls `f` once with the bytes at `offset`, at most `len`, short only at the end of the file.
-    /// The slice may be a mapped window of the data device: hand it to the kernel, do not look at it.
-    pub fn read_with<R>(&self, ino: Ino, offset: u64, len: usize, f: impl FnOnce(&[u8]) -> R) -> Result<R> { todo!() }
-    /// Reads by copying; for those who look at the bytes.
-    pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize> { todo!() }
-    /// Writes all of `data` or fails. `times`: set mtime and ctime (not for the kernel's write-back).
-    /// `kill_suidgid` as in `SetAttr`.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], times: bool, kill_suidgid: bool) -> Result<()> { todo!() }
-    pub fn fallocate(&self, ino: Ino, range: Range<u64>, mode: Fallocate) -> Result<()> { todo!() }
-    pub fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64> { todo!() }
-    /// Copies by sharing chunks where alignment allows; returns bytes copied (short at the source's end).
-    pub fn copy_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, len: u64) -> Result<u64> { todo!() }
-    pub fn pieces(&self, ino: Ino, range: Range<u64>) -> Result<Vec<Piece>> { todo!() }
-    /// The file's data and everything answered before becomes durable.
-    pub fn fsync(&self, ino: Ino) -> Result<()> { todo!() }
-    pub fn statfs(&self) -> Result<StatFs> { todo!() }
 }
 
 /// Paths that differ between two volumes' file systems: walks only what differs between the trees.
