@@ -40,7 +40,7 @@
 //! | 72 | 32 | seconds of atime, mtime, ctime, btime, signed |
 //! | 104 | 16 | nanoseconds of the same four, 4 bytes each |
 //! | 120 | 4 | origin layer (union) |
-//! | 124 | 4 | reserved |
+//! | 124 | 4 | bytes of all attributes' values |
 //! | 128 | 8 | origin inode (union) |
 //! | 136 | 24 | reserved |
 //!
@@ -131,7 +131,13 @@ impl SuperItem {
     pub const LEN: usize = 64;
 
     pub fn new(hash_key: [u8; 16]) -> SuperItem {
-        SuperItem { format: FORMAT, incompat: 0, ro_compat: 0, compat: 0, hash_key }
+        SuperItem {
+            format: FORMAT,
+            incompat: 0,
+            ro_compat: 0,
+            compat: 0,
+            hash_key,
+        }
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -169,6 +175,8 @@ pub struct InodeItem {
     pub flags: u32,
     /// Bytes of the list of attribute names, NULs included.
     pub xattr_names: u32,
+    /// Bytes of all attributes' values.
+    pub xattr_bytes: u32,
     /// Bytes.
     pub size: u64,
     /// Allocated blocks of 4 KiB.
@@ -189,7 +197,7 @@ pub struct InodeItem {
 
 /// Length of an inode item.
 const INODE_LEN: usize = 160;
-// 2 + 1 + 1, seven numbers of 4, five of 8, four times of 8 + 4, origin 4 + 4 + 8, reserved 24.
+// 2 + 1 + 1, seven numbers of 4, five of 8, four times of 8 + 4, origin and attributes 4 + 4 + 8, reserved 24.
 const _: () = assert!(4 + 7 * 4 + 5 * 8 + 4 * 12 + 16 + 24 == INODE_LEN);
 const _: () = assert!(4 + 4 + 3 * 8 + 16 + 16 == SuperItem::LEN);
 const INODE_VERSION: u16 = 1;
@@ -201,12 +209,24 @@ impl InodeItem {
         let mut v = Vec::with_capacity(INODE_LEN);
         v.extend_from_slice(&INODE_VERSION.to_le_bytes());
         v.extend_from_slice(&[self.origin_state, 0]);
-        for n in
-            [self.mode, self.nlink, self.uid, self.gid, self.rdev, self.flags, self.xattr_names]
-        {
+        for n in [
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            self.rdev,
+            self.flags,
+            self.xattr_names,
+        ] {
             v.extend_from_slice(&n.to_le_bytes());
         }
-        for n in [self.size, self.blocks, self.parent, self.cookie, self.version] {
+        for n in [
+            self.size,
+            self.blocks,
+            self.parent,
+            self.cookie,
+            self.version,
+        ] {
             v.extend_from_slice(&n.to_le_bytes());
         }
         let times = [self.atime, self.mtime, self.ctime, self.btime];
@@ -217,7 +237,7 @@ impl InodeItem {
             v.extend_from_slice(&t.nsec.to_le_bytes());
         }
         v.extend_from_slice(&self.origin_layer.to_le_bytes());
-        v.extend_from_slice(&[0; 4]);
+        v.extend_from_slice(&self.xattr_bytes.to_le_bytes());
         v.extend_from_slice(&self.origin_ino.to_le_bytes());
         v.resize(INODE_LEN, 0);
         v
@@ -242,6 +262,7 @@ impl InodeItem {
             rdev: u32_at(b, 20)?,
             flags: u32_at(b, 24)?,
             xattr_names: u32_at(b, 28)?,
+            xattr_bytes: u32_at(b, 124)?,
             size: u64_at(b, 32)?,
             blocks: u64_at(b, 40)?,
             parent: u64_at(b, 48)?,
@@ -287,7 +308,10 @@ impl InodeItem {
 /// One of the seven types of files.
 pub fn known_type(mode: u32) -> bool {
     use libc::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
-    matches!(mode & S_IFMT, S_IFREG | S_IFDIR | S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK)
+    matches!(
+        mode & S_IFMT,
+        S_IFREG | S_IFDIR | S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK
+    )
 }
 
 /// A directory entry.
@@ -305,14 +329,24 @@ impl DirentItem {
         let mut v = Vec::with_capacity(12 + self.name.len());
         v.extend_from_slice(&self.ino.to_le_bytes());
         // Callers refuse names longer than 255 bytes.
-        v.extend_from_slice(&[(self.kind >> 12) as u8, self.flags, self.name.len() as u8, 0]);
+        v.extend_from_slice(&[
+            (self.kind >> 12) as u8,
+            self.flags,
+            self.name.len() as u8,
+            0,
+        ]);
         v.extend_from_slice(&self.name);
         v
     }
 
     pub fn decode(b: &[u8]) -> Option<DirentItem> {
         let (ino, kind, flags, name) = DirentItem::borrow(b)?;
-        Some(DirentItem { ino, kind, flags, name: name.to_vec() })
+        Some(DirentItem {
+            ino,
+            kind,
+            flags,
+            name: name.to_vec(),
+        })
     }
 
     /// The same without a copy: inode, type, flags, name.
@@ -338,7 +372,10 @@ impl LinkItem {
     }
 
     pub fn decode(b: &[u8]) -> Option<LinkItem> {
-        Some(LinkItem { dir: u64_at(b, 0)?, cookie: u64_at(b, 8)? })
+        Some(LinkItem {
+            dir: u64_at(b, 0)?,
+            cookie: u64_at(b, 8)?,
+        })
     }
 }
 
@@ -396,7 +433,10 @@ impl OrphanItem {
     }
 
     pub fn decode(b: &[u8]) -> Option<OrphanItem> {
-        Some(OrphanItem { bits: *b.first()?, size: u64_at(b, 8)? })
+        Some(OrphanItem {
+            bits: *b.first()?,
+            size: u64_at(b, 8)?,
+        })
     }
 }
 
