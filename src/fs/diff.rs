@@ -64,9 +64,7 @@ struct Diff<'a> {
 /// no change; the root itself is reported only when its mode, owner or attributes changed.
 pub fn diff(base: &Arc<Fs>, volume: &Arc<Fs>) -> Result<Vec<(ChangeKind, Vec<u8>)>> {
     if !Arc::ptr_eq(base.volume.pool(), volume.volume.pool()) {
-        return Err(Error::Invalid(
-            "the two volumes are in different pools".into(),
-        ));
+        return Err(Error::Invalid("the two volumes are in different pools".into()));
     }
     let mut diff = Diff {
         old: base,
@@ -81,11 +79,7 @@ pub fn diff(base: &Arc<Fs>, volume: &Arc<Fs>) -> Result<Vec<(ChangeKind, Vec<u8>
     diff.collect()?;
     diff.compare_names()?;
     diff.report_inodes()?;
-    Ok(diff
-        .out
-        .into_iter()
-        .map(|(path, kind)| (kind, path))
-        .collect())
+    Ok(diff.out.into_iter().map(|(path, kind)| (kind, path)).collect())
 }
 
 impl Diff<'_> {
@@ -200,10 +194,7 @@ impl Diff<'_> {
                 continue;
             }
             for (dir, cookie) in places(self.new, ino)? {
-                let differs = self
-                    .dirs
-                    .get(&dir)
-                    .is_some_and(|n| n.cookies.contains(&cookie));
+                let differs = self.dirs.get(&dir).is_some_and(|n| n.cookies.contains(&cookie));
                 if differs {
                     continue;
                 }
@@ -281,26 +272,18 @@ impl Diff<'_> {
         let Some(item) = inode(self.new, dir)? else {
             return Ok(None);
         };
-        if self
-            .dirs
-            .get(&item.parent)
-            .is_some_and(|n| n.cookies.contains(&item.cookie))
-        {
+        if self.dirs.get(&item.parent).is_some_and(|n| n.cookies.contains(&item.cookie)) {
             return Ok(None);
         }
         let entry = entry_at(self.new, item.parent, item.cookie)?;
-        Ok(entry
-            .filter(|e| e.ino == dir)
-            .map(|e| (item.parent, e.name)))
+        Ok(entry.filter(|e| e.ino == dir).map(|e| (item.parent, e.name)))
     }
 
     fn emit(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
         self.bytes = self.bytes.saturating_add(path.len() + 32);
         if self.bytes > PATHS_MAX {
             let limit = PATHS_MAX >> 20;
-            return Err(Error::Invalid(format!(
-                "the changed paths take more than {limit} MiB"
-            )));
+            return Err(Error::Invalid(format!("the changed paths take more than {limit} MiB")));
         }
         self.out.entry(path).or_insert(kind);
         Ok(())
@@ -317,16 +300,12 @@ fn damaged_entry() -> Error {
 
 /// Equal but for the access time.
 fn same(a: &InodeItem, b: &InodeItem) -> bool {
-    let rest = |i: &InodeItem| InodeItem {
-        atime: Time::default(),
-        ..*i
-    };
+    let rest = |i: &InodeItem| InodeItem { atime: Time::default(), ..*i };
     rest(a) == rest(b)
 }
 
 fn same_bytes(a: &[u8], b: &[u8]) -> Result<bool> {
-    let decode =
-        |b| InodeItem::decode(b).ok_or_else(|| Error::corrupt("an inode", "its inode item"));
+    let decode = |b| InodeItem::decode(b).ok_or_else(|| Error::corrupt("an inode", "its inode item"));
     Ok(same(&decode(a)?, &decode(b)?))
 }
 
@@ -344,9 +323,7 @@ fn inode(fs: &Fs, ino: Ino) -> Result<Option<InodeItem>> {
 
 fn entry_at(fs: &Fs, dir: Ino, cookie: u64) -> Result<Option<DirentItem>> {
     let value = view(fs, |r| r.get(&super::dir::dirent_key(dir, cookie)))?;
-    value
-        .map(|v| DirentItem::decode(&v).ok_or_else(damaged_entry))
-        .transpose()
+    value.map(|v| DirentItem::decode(&v).ok_or_else(damaged_entry)).transpose()
 }
 
 /// All names of an inode.
@@ -363,8 +340,7 @@ fn places(fs: &Fs, ino: Ino) -> Result<Vec<(Ino, u64)>> {
         }
         let (from, to) = all_of(ino, kind::LINK);
         r.scan(&from, &to, &mut |_, value| {
-            let link =
-                LinkItem::decode(value).ok_or_else(|| super::inode::damaged(ino, "a link item"))?;
+            let link = LinkItem::decode(value).ok_or_else(|| super::inode::damaged(ino, "a link item"))?;
             out.push((link.dir, link.cookie));
             Ok(ControlFlow::Continue(()))
         })?;

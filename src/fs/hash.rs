@@ -96,7 +96,7 @@ pub(crate) fn search<T>(
     let (from, to) = (Key::new(object, kind, first), Key::new(object, kind, end));
     r.scan(&from, &to, &mut |key, value| {
         // Parts of an attribute beyond its first lie between the slots.
-        if (key.offset - first) % step != 0 {
+        if !(key.offset - first).is_multiple_of(step) {
             return Ok(ControlFlow::Continue(()));
         }
         if key.offset == free {
