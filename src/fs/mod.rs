@@ -20,6 +20,9 @@ mod reap;
 mod rename;
 mod xattr;
 
+#[cfg(test)]
+mod collide_tests;
+
 pub use create::{LINK_MAX, TARGET_MAX};
 pub use diff::diff;
 
