@@ -53,14 +53,16 @@ struct World {
     writes: u64,
 }
 
-fn format() -> Format {
-    Format { name: "store".into(), size: 32 << 20, log_size: 1 << 20, ..Format::default() }
+/// Every other pool is so small that freed chunks are soon wanted again.
+fn format(seed: u64) -> Format {
+    let size = if seed.is_multiple_of(2) { 32 << 20 } else { 40 << 16 };
+    Format { name: "store".into(), size, log_size: 1 << 20, ..Format::default() }
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let machine = Machine::new(3);
-        Pool::format(&devices(&machine), &format()).expect("format");
+        Pool::format(&devices(&machine), &format(seed)).expect("format");
         assert_eq!(machine.pending(), 0, "a new pool is durable");
         let base = machine.restart();
         machine.record();
