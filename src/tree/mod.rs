@@ -8,6 +8,7 @@ mod tree;
 
 pub use key::{Key, kind};
 pub use mapping::{Bitmap, Mapping};
+pub use mapping::RUN_MAX;
 pub use node::{Node, NodeKind};
 pub use store::NodeStore;
 pub use tree::{Change, Delta, Tree};
