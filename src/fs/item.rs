@@ -40,7 +40,7 @@
 //! | 72 | 32 | seconds of atime, mtime, ctime, btime, signed |
 //! | 104 | 16 | nanoseconds of the same four, 4 bytes each |
 //! | 120 | 4 | origin layer (union) |
-//! | 124 | 4 | reserved |
+//! | 124 | 4 | bytes of all attributes' values |
 //! | 128 | 8 | origin inode (union) |
 //! | 136 | 24 | reserved |
 //!
@@ -169,6 +169,8 @@ pub struct InodeItem {
     pub flags: u32,
     /// Bytes of the list of attribute names, NULs included.
     pub xattr_names: u32,
+    /// Bytes of all attributes' values.
+    pub xattr_bytes: u32,
     /// Bytes.
     pub size: u64,
     /// Allocated blocks of 4 KiB.
@@ -189,21 +191,17 @@ pub struct InodeItem {
 
 /// Length of an inode item.
 const INODE_LEN: usize = 160;
-// 2 + 1 + 1, seven numbers of 4, five of 8, four times of 8 + 4, origin 4 + 4 + 8, reserved 24.
+// 2 + 1 + 1, seven numbers of 4, five of 8, four times of 8 + 4, origin and attributes 4 + 4 + 8, reserved 24.
 const _: () = assert!(4 + 7 * 4 + 5 * 8 + 4 * 12 + 16 + 24 == INODE_LEN);
 const _: () = assert!(4 + 4 + 3 * 8 + 16 + 16 == SuperItem::LEN);
 const INODE_VERSION: u16 = 1;
 
 impl InodeItem {
-    pub const LEN: usize = INODE_LEN;
-
     pub fn encode(&self) -> Vec<u8> {
         let mut v = Vec::with_capacity(INODE_LEN);
         v.extend_from_slice(&INODE_VERSION.to_le_bytes());
         v.extend_from_slice(&[self.origin_state, 0]);
-        for n in
-            [self.mode, self.nlink, self.uid, self.gid, self.rdev, self.flags, self.xattr_names]
-        {
+        for n in [self.mode, self.nlink, self.uid, self.gid, self.rdev, self.flags, self.xattr_names] {
             v.extend_from_slice(&n.to_le_bytes());
         }
         for n in [self.size, self.blocks, self.parent, self.cookie, self.version] {
@@ -217,7 +215,7 @@ impl InodeItem {
             v.extend_from_slice(&t.nsec.to_le_bytes());
         }
         v.extend_from_slice(&self.origin_layer.to_le_bytes());
-        v.extend_from_slice(&[0; 4]);
+        v.extend_from_slice(&self.xattr_bytes.to_le_bytes());
         v.extend_from_slice(&self.origin_ino.to_le_bytes());
         v.resize(INODE_LEN, 0);
         v
@@ -242,6 +240,7 @@ impl InodeItem {
             rdev: u32_at(b, 20)?,
             flags: u32_at(b, 24)?,
             xattr_names: u32_at(b, 28)?,
+            xattr_bytes: u32_at(b, 124)?,
             size: u64_at(b, 32)?,
             blocks: u64_at(b, 40)?,
             parent: u64_at(b, 48)?,
@@ -384,8 +383,6 @@ pub struct OrphanItem {
 }
 
 impl OrphanItem {
-    pub const LEN: usize = 16;
-
     pub fn encode(&self) -> Vec<u8> {
         let mut v = vec![0; 8];
         if let Some(b) = v.first_mut() {
