@@ -104,7 +104,7 @@ pub(crate) fn apply(
 }
 
 /// The runs that a move makes; `None`: it does not hold any more.
-fn moved_runs(r: &dyn Read, refs: Refs<'_>, g: Geometry, m: &Move) -> Result<Option<Vec<Run>>> {
+fn moved_runs(r: &dyn Read, refs: Refs<'_>, m: &Move) -> Result<Option<Vec<Run>>> {
     let range = m.vchunk..m.vchunk + u64::from(m.count);
     let mut new: Vec<Run> = Vec::new();
     let mut next = range.start;

@@ -139,6 +139,11 @@ pub(crate) fn run_at(r: &dyn Read, v: VChunk) -> Result<Option<Run>> {
     }
 }
 
+/// First virtual chunk of the run that holds `v`.
+pub(crate) fn run_start(r: &dyn Read, v: VChunk) -> Result<Option<VChunk>> {
+    Ok(run_at(r, v)?.map(|run| run.vchunk))
+}
+
 /// Runs that touch `range`, whole, in order, at most `max` of them.
 pub(crate) fn runs(r: &dyn Read, range: Range<VChunk>, max: usize) -> Result<Vec<Run>> {
     let mut found = Vec::new();

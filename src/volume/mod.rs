@@ -23,7 +23,7 @@ mod map;
 mod txn;
 
 pub(crate) use alloc::{Grant, Want};
-pub(crate) use map::{Edit, Geometry, Located, Probe, locate, probe};
+pub(crate) use map::{Edit, Geometry, Probe, locate, probe, run_start};
 pub(crate) use txn::{Outcome, Txn, read};
 
 use crate::base::{Error, Result};

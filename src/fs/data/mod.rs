@@ -17,6 +17,7 @@ mod extent;
 mod layout;
 mod plan;
 mod read;
+mod seek;
 mod truncate;
 mod write;
 

@@ -6,7 +6,7 @@ use crate::base::{BLOCK, Ino, Result};
 use crate::fs::Fs;
 use crate::fs::inode::damaged;
 use crate::fs::item::flag;
-use crate::pool::Need;
+use crate::pool::{Entered, Need};
 use crate::tree::{Key, kind};
 use crate::volume;
 use std::ops::Range;
@@ -27,7 +27,7 @@ enum Found {
 impl Fs {
     fn find(
         &self,
-        gate: &crate::pool::Entered<'_>,
+        gate: &Entered<'_>,
         ino: Ino,
         range: &Range<u64>,
         max: usize,
@@ -110,37 +110,15 @@ impl Fs {
 
     /// Reads by copying; for those who look at the bytes. Short only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let range = offset..offset.saturating_add(buf.len() as u64).min(super::SIZE_MAX);
-        if range.start >= range.end {
-            return Ok(0);
-        }
         let gate = self.volume.enter(Need::READ)?;
-        let lock = self.lock_of(ino).read();
-        let found = self.find(&gate, ino, &range, PARTS)?;
-        drop(lock);
-        match found {
-            Found::Inline { bytes, end } => {
-                let bytes = inline(bytes, &(offset..end));
-                let n = bytes.len().min(buf.len());
-                if let (Some(to), Some(from)) = (buf.get_mut(..n), bytes.get(..n)) {
-                    to.copy_from_slice(from);
-                }
-                Ok(n)
-            }
-            Found::Parts { parts, end } => {
-                let n = (end - offset) as usize;
-                if let Some(buf) = buf.get_mut(..n) {
-                    self.fill(&gate, ino, offset, buf, parts)?;
-                }
-                Ok(n)
-            }
-        }
+        let _lock = self.lock_of(ino).read();
+        self.read_inside(&gate, ino, offset, buf)
     }
 
     /// Fills a buffer from the parts, looking up further ones as needed.
-    pub(super) fn fill(
+    fn fill(
         &self,
-        gate: &crate::pool::Entered<'_>,
+        gate: &Entered<'_>,
         ino: Ino,
         offset: u64,
         buf: &mut [u8],
@@ -163,7 +141,7 @@ impl Fs {
                     None => slot.fill(0),
                 }
             }
-            let next = found.last().map_or(end, |p| p.bytes().end);
+            let next = found.last().map_or(offset, |p| p.bytes().end);
             if next >= end {
                 return Ok(());
             }
@@ -176,6 +154,37 @@ impl Fs {
                     }
                     return Ok(());
                 }
+            }
+        }
+    }
+
+    /// Reads inside a passage: how many bytes, short at the end of the file.
+    pub(super) fn read_inside(
+        &self,
+        gate: &Entered<'_>,
+        ino: Ino,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<usize> {
+        let range = offset..offset.saturating_add(buf.len() as u64).min(super::SIZE_MAX);
+        if range.start >= range.end {
+            return Ok(0);
+        }
+        match self.find(gate, ino, &range, PARTS)? {
+            Found::Inline { bytes, end } => {
+                let bytes = inline(bytes, &(offset..end));
+                let n = bytes.len().min(buf.len());
+                if let (Some(to), Some(from)) = (buf.get_mut(..n), bytes.get(..n)) {
+                    to.copy_from_slice(from);
+                }
+                Ok(n)
+            }
+            Found::Parts { parts, end } => {
+                let n = (end - offset) as usize;
+                if let Some(buf) = buf.get_mut(..n) {
+                    self.fill(gate, ino, offset, buf, parts)?;
+                }
+                Ok(n)
             }
         }
     }

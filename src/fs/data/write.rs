@@ -10,7 +10,7 @@ use crate::fs::inode::{damaged, read_inode, write_inode};
 use crate::fs::item::{InodeItem, flag};
 use crate::fs::privilege::without_suidgid;
 use crate::pool::{Entered, Need, Op};
-use crate::tree::{Key, kind};
+use crate::tree::{Key, Read, kind};
 use crate::volume::{self, Counters, Grant, Outcome, Probe, Txn, Want, probe};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -353,7 +353,7 @@ impl Fs {
 }
 
 /// A tiny file's bytes.
-pub(super) fn inline_bytes(r: &dyn crate::tree::Read, ino: Ino) -> Result<Vec<u8>> {
+pub(super) fn inline_bytes(r: &dyn Read, ino: Ino) -> Result<Vec<u8>> {
     let bytes = r.get(&Key::new(ino, kind::INLINE, 0))?;
     bytes.ok_or_else(|| damaged(ino, "its inline data is missing"))
 }
