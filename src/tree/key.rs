@@ -47,7 +47,11 @@ impl Key {
     pub const LEN: usize = 17;
 
     pub const fn new(object: u64, kind: u8, offset: u64) -> Key {
-        Key { object, kind, offset }
+        Key {
+            object,
+            kind,
+            offset,
+        }
     }
 
     pub const MIN: Key = Key::new(0, 0, 0);
@@ -67,7 +71,9 @@ impl Key {
         Key {
             object: u64::from_be_bytes(*object),
             kind: *kind,
-            offset: offset.first_chunk::<8>().map_or(0, |o| u64::from_be_bytes(*o)),
+            offset: offset
+                .first_chunk::<8>()
+                .map_or(0, |o| u64::from_be_bytes(*o)),
         }
     }
 
@@ -77,9 +83,28 @@ impl Key {
             return Some(Key { offset, ..*self });
         }
         if let Some(kind) = self.kind.checked_add(1) {
-            return Some(Key { kind, offset: 0, ..*self });
+            return Some(Key {
+                kind,
+                offset: 0,
+                ..*self
+            });
         }
-        self.object.checked_add(1).map(|object| Key { object, kind: 0, offset: 0 })
+        self.object.checked_add(1).map(|object| Key {
+            object,
+            kind: 0,
+            offset: 0,
+        })
+    }
+
+    /// The key just before this one, or `None` before the least.
+    pub fn predecessor(&self) -> Option<Key> {
+        if let Some(offset) = self.offset.checked_sub(1) {
+            return Some(Key { offset, ..*self });
+        }
+        if let Some(kind) = self.kind.checked_sub(1) {
+            return Some(Key { kind, offset: u64::MAX, ..*self });
+        }
+        self.object.checked_sub(1).map(|object| Key { object, kind: u8::MAX, offset: u64::MAX })
     }
 }
 
