@@ -12,7 +12,7 @@ use crate::base::{BLOCK, Ino, Result, Time};
 use crate::fs::Fs;
 use crate::fs::inode::{read_inode, write_inode};
 use crate::fs::item::{InodeItem, flag};
-use crate::pool::Entered;
+use crate::pool::{Entered, Need};
 use crate::tree::RUN_MAX;
 use crate::volume::{Outcome, Txn};
 use std::ops::Range;
@@ -46,7 +46,9 @@ impl Fs {
         len: u64,
     ) -> Result<u64> {
         self.writable()?;
-        let source_end = from_offset.saturating_add(len).min(SIZE_MAX);
+        // The source's end as it is now: copying may move it when both are one file.
+        let size = self.volume.enter(Need::READ)?.view(|r| read_file(r, from))?.size;
+        let source_end = from_offset.saturating_add(len).min(size);
         let len = source_end.saturating_sub(from_offset);
         let Some(target_end) = to_offset.checked_add(len).filter(|end| *end <= SIZE_MAX) else {
             return posix(libc::EFBIG);

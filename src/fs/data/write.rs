@@ -102,14 +102,18 @@ impl Fs {
     ) -> Result<Step<u64>> {
         // Whole blocks at the end of all steps but the last.
         let most = (STEP - offset % BLOCK).min(data.len() as u64);
+        let mut gap_is_zero = false;
         for _ in 0..PLANS {
             let range = offset..offset + most;
             let plan = self.plan(gate, ino, &range)?;
             if effect.extend && plan.item.flags & TRUNCATING != 0 {
                 return Ok(Step::Unfinished);
             }
-            if effect.extend && offset > plan.item.size {
+            if effect.extend && offset > plan.item.size && !gap_is_zero {
+                // This may move the block: the plan is out of date then.
                 self.zero_tail(gate, ino, plan.item.size, offset)?;
+                gap_is_zero = true;
+                continue;
             }
             let data = data.get(..most as usize).unwrap_or_default();
             let wants_inline = plan.inline.is_some()
