@@ -6,11 +6,11 @@
 
 mod rig;
 
+use cowfs::device::faulty::{Dice, Event, Fault, Machine};
+use cowfs::pool::{Format, Pool};
 use rig::generate::{Generator, Scale};
 use rig::judge::{Crash, judge};
 use rig::world::{Moment, Step, Trouble, World, config, devices};
-use cowfs::device::faulty::{Dice, Event, Fault, Machine};
-use cowfs::pool::{Format, Pool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -5,13 +5,13 @@
 
 mod rig;
 
-use rig::data::pattern;
-use rig::judge::Crash;
-use rig::world::{config, devices};
 use cowfs::base::{Error, VolumeId};
 use cowfs::device::faulty::{Dice, Event, Machine};
 use cowfs::pool::{Format, Kind, Need, NewVolume, Pool};
 use cowfs::tree::{Key, Mapping, kind};
+use rig::data::pattern;
+use rig::judge::Crash;
+use rig::world::{config, devices};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -305,12 +305,10 @@ fn judge(machine: Arc<Machine>, moments: &[Moment], answered: usize, crash: Cras
         };
         if !fits {
             let real = listed.contains_key(&id).then(|| items_of(&pool, id));
-            let older = (0..moments.len()).rev().find(|i| {
-                match (&real, moments[*i].volumes.get(&id)) {
-                    (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
-                    (None, None) => true,
-                    _ => false,
-                }
+            let older = (0..moments.len()).rev().find(|i| match (&real, moments[*i].volumes.get(&id)) {
+                (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
+                (None, None) => true,
+                _ => false,
             });
             reasons.push(format!("the newest moment that fits is {older:?}"));
             return Err(format!(

@@ -238,14 +238,18 @@ fn catalog_found(world: &World, moments: &[Moment], since: usize, last: usize) -
         .chain(moments[since..=last].iter().flat_map(|m| m.volumes.keys().copied()))
         .collect();
     for id in all {
-        let from = (since..last.max(since + 1).min(moments.len()))
-            .rev()
-            .find(|i| moments[*i].durable == Durable::Volume(id))
-            .unwrap_or(since);
-        let mut possible = moments[from..=last].iter().map(|m| entries(&m.volumes).remove(&id));
         let here = real.get(&id).cloned();
-        if !possible.any(|p| p == here) {
-            let had: Vec<_> = moments[from..=last].iter().map(|m| entries(&m.volumes).remove(&id)).collect();
+        let entry = |m: &Moment| entries(&m.volumes).remove(&id);
+        // A volume's own sync makes sure that it exists, not what the catalog says of it later.
+        let from = match here {
+            Some(_) => since,
+            None => (since..=last)
+                .rev()
+                .find(|i| *i < last && moments[*i].durable == Durable::Volume(id))
+                .unwrap_or(since),
+        };
+        if !moments[from..=last].iter().any(|m| entry(m) == here) {
+            let had: Vec<_> = moments[from..=last].iter().map(entry).collect();
             return Err(format!("volume {id} in the catalog: {here:?}; at moments {from}..={last}: {had:?}"));
         }
         if let Some((name, kind, sealed)) = here {
