@@ -374,7 +374,8 @@ impl State {
                 i.size = i.size.max(to_offset + n);
                 Ok(Reply::Count(n))
             }
-            Op::Fsync { ino } => self.get(*ino).map(|_| Reply::Unit),
+            // All of the volume becomes durable, whatever the number.
+            Op::Fsync { .. } => Ok(Reply::Unit),
         }
     }
 
