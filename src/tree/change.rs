@@ -270,7 +270,7 @@ impl Changer<'_> {
                 small: false,
             };
         }
-        let small = entries.len() < before && entries.len() < branch::MAX / 3;
+        let small = entries.len() < before && entries.len() < self.store.fanout / 3;
         let mut nodes = self
             .lay_out(Some(node), level, &entries, appended)
             .into_iter();
@@ -290,9 +290,10 @@ impl Changer<'_> {
         entries: &[Entry],
         appended: bool,
     ) -> Vec<Entry> {
-        let pieces = entries.len().div_ceil(branch::MAX).max(1);
+        let fanout = self.store.fanout;
+        let pieces = entries.len().div_ceil(fanout).max(1);
         let each = if appended {
-            branch::MAX
+            fanout
         } else {
             entries.len().div_ceil(pieces)
         };
@@ -378,7 +379,7 @@ impl Changer<'_> {
     ) -> bool {
         let mut page = node.page.write();
         let other = neighbour.page.read();
-        if page.count() + other.count() > branch::MAX / 4 * 3 {
+        if page.count() + other.count() > self.store.fanout * 3 / 4 {
             return false;
         }
         self.take_over(&other);
@@ -415,6 +416,7 @@ impl Changer<'_> {
         let space = self.store.space();
         // The plan counted the nodes; should it have miscounted, there is still the reserve.
         let addr = self.supply.take().or_else(|| {
+            debug_assert!(false, "more nodes than planned");
             log::error!("a change of a tree took more nodes than planned");
             space.alloc(1).map(|r| r.start)
         });

@@ -128,6 +128,10 @@ impl Tree {
     ///
     /// Reads nodes that are not in memory itself (it never answers `Miss`), so call it with no tree
     /// lock held, on roots that the caller has a reference of each for as long as it takes.
+    #[allow(
+        clippy::type_complexity,
+        reason = "a closure is clearest where it is passed"
+    )]
     pub fn diff(
         a: Tree,
         b: Tree,
