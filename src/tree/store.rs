@@ -95,6 +95,12 @@ impl NodeStore {
         }
     }
 
+    /// Clean nodes in memory.
+    #[cfg(test)]
+    pub(super) fn clean(&self) -> usize {
+        self.clean.len()
+    }
+
     #[cfg(test)]
     pub(super) fn fanout(self, fanout: usize) -> NodeStore {
         NodeStore { fanout, ..self }
@@ -185,10 +191,9 @@ impl NodeStore {
         node
     }
 
-    /// Nobody refers to the node any more. A captured one is still to be written.
+    /// Nobody refers to the node any more. (A captured one is still written: the checkpoint has it.)
     pub(super) fn forget(&self, addr: NodeAddr) {
-        self.dirty
-            .remove_if(&addr, |_, n| n.fresh.load(Ordering::Acquire));
+        self.dirty.remove(&addr);
         self.clean.remove(&addr);
     }
 

@@ -163,3 +163,96 @@ fn a_stale_or_misplaced_node_is_found() {
     assert!(store.load(0).is_err());
     assert!(store.read_page(tree.root, NodeKind::Branch).is_err());
 }
+
+/// Each rule that access in place relies on, broken alone.
+#[test]
+fn broken_rules_have_names() {
+    let mut leaf = node::Page::new(NodeKind::Leaf, 0, 5, 1);
+    for i in 0..3 {
+        leaf::insert(
+            &mut leaf,
+            i,
+            &Key::new(i as u64, kind::MAP, 0).encode(),
+            &[1; 12],
+        );
+    }
+    let mut branch = node::Page::new(NodeKind::Branch, 1, 5, 1);
+    let entries: Vec<branch::Entry> = (0..3)
+        .map(|i| branch::Entry {
+            key: Key::new(i, 1, 1).encode(),
+            child: branch::Child {
+                addr: 10 + i,
+                birth: 1,
+            },
+        })
+        .collect();
+    branch::fill(&mut branch, &entries);
+    let rule = |page: &node::Page, at: usize, bytes: &[u8]| {
+        let mut page = page.clone();
+        page.put(at, bytes);
+        let mut sealed = Box::new([0; NODE]);
+        page.seal(&mut sealed[..]);
+        node::Page::verify(sealed, 5).err()
+    };
+    // Mappings with a count of 0x01010101 are none; with 1 chunk they are.
+    assert_eq!(rule(&leaf, 0, b""), Some("impossible mapping"));
+    for i in 0..3 {
+        let value = Mapping {
+            chunk: 9,
+            count: 1,
+            used: None,
+        }
+        .encode(CHUNK_MIN);
+        assert!(leaf::overwrite(&mut leaf, i, &value));
+    }
+    assert_eq!(rule(&leaf, 0, b""), None);
+    assert_eq!(rule(&branch, 0, b""), None);
+    let slot = |at: u16, len: u16| [at.to_le_bytes(), len.to_le_bytes()].concat();
+    let end = NODE as u16;
+    for (page, at, bytes, wanted) in [
+        (&leaf, 0, &b"mine"[..], "no node"),
+        (&leaf, 4, &[2], "unknown version of a node"),
+        (&leaf, 6, &[9], "unknown kind of node"),
+        (&leaf, 7, &[1], "impossible level or size"),
+        (&branch, 7, &[0], "impossible level or size"),
+        (&branch, 7, &[16], "impossible level or size"),
+        (&leaf, 16, &[6], "a node of another place"),
+        (&leaf, 12, &[0], "impossible number of items"),
+        (
+            &leaf,
+            12,
+            &[255, 255, 255, 255],
+            "impossible number of items",
+        ),
+        (&leaf, 32, &[1, 0], "impossible heap"),
+        (&leaf, 32, &[255, 255], "impossible heap"),
+        (&leaf, 34, &[1, 0], "wrong number of bytes in use"),
+        (&leaf, 64, &slot(end - 10, 12), "an item outside its place"),
+        (&leaf, 64, &slot(64, 12), "an item outside its place"),
+        (
+            &leaf,
+            64,
+            &slot(end - 29, 4097),
+            "an item outside its place",
+        ),
+        (&leaf, 68, &slot(end - 29, 12), "keys out of order"),
+        (&leaf, 72, &slot(end - 3 * 29, 11), "impossible mapping"),
+        (&branch, 12, &[0], "impossible number of entries"),
+        (&branch, 12, &[51, 2], "impossible number of entries"),
+        (&branch, 64, &[9], "keys out of order"),
+        (&branch, 64 + 17, &[0], "impossible address of a child"),
+        (&branch, 64 + 17, &[5], "impossible address of a child"),
+    ] {
+        assert_eq!(rule(page, at, bytes), Some(wanted), "{wanted}: byte {at}");
+    }
+    let mut overlap = node::Page::new(NodeKind::Leaf, 0, 5, 1);
+    leaf::insert(&mut overlap, 0, &Key::new(1, 1, 0).encode(), &[0; 40]);
+    leaf::insert(&mut overlap, 0, &Key::new(0, 1, 0).encode(), &[0; 40]);
+    // The first key's item as the second's, a byte further on.
+    let mut shifted = overlap.clone();
+    shifted.put(NODE - 2 * 57 + 1, &Key::new(1 << 8, 1, 0).encode());
+    assert_eq!(
+        rule(&shifted, 68, &slot(end - 2 * 57 + 1, 40)),
+        Some("items overlap")
+    );
+}

@@ -221,3 +221,115 @@ fn clones_change_at_once() {
         world.audit(&trees);
     }
 }
+
+/// Nothing but two owners of the same shared nodes, leaving them at the same moment.
+#[test]
+fn two_owners_leave_at_once() {
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    let world = Arc::new(World::new(false).deep());
+    let map = |i: u64| (Key::new(0, kind::MAP, i), Some(mapping(i * 100, 90)));
+    for _ in 0..300 {
+        let mut tree = Tree::default();
+        world.apply(&mut tree, &(0..2000).map(map).collect());
+        let other = world.clone_of(tree);
+        let threads = [tree, other].map(|mut tree| {
+            let (world, barrier) = (world.clone(), barrier.clone());
+            std::thread::spawn(move || {
+                barrier.wait();
+                for i in [0, 600, 1200, 1900] {
+                    world.apply(&mut tree, &Changes::from([(map(i).0, None)]));
+                }
+                tree
+            })
+        });
+        let trees = threads.map(|t| t.join().unwrap());
+        world.audit(&trees);
+        for tree in trees {
+            world.remove(tree);
+        }
+        world.checkpoint();
+    }
+}
+
+fn mapping(chunk: u64, count: u32) -> Vec<u8> {
+    Mapping {
+        chunk,
+        count,
+        used: None,
+    }
+    .encode(CHUNK_MIN)
+}
+
+/// Few items a node and few nodes a branch: splits and joins on all levels, all the time.
+#[test]
+fn large_values_in_a_deep_tree() {
+    for seed in 0..4 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let world = World::new(false).deep();
+        let (mut tree, mut map) = (Tree::default(), Map::new());
+        let mut grow = true;
+        for step in 0..6000 {
+            if rng.random_ratio(1, 300) {
+                grow = !grow;
+            }
+            let key = Key::new(rng.random_range(0..1500), kind::EXTENT, 0);
+            let change = if rng.random_ratio(9, 10) == grow {
+                Some(vec![step as u8; rng.random_range(2500..=VALUE_MAX)])
+            } else {
+                // All of a region, or one.
+                None
+            };
+            let mut changes = Changes::from([(key, change.clone())]);
+            if change.is_none() && rng.random_ratio(1, 4) {
+                changes.extend(map.range(key..).take(12).map(|(k, _)| (*k, None)));
+            }
+            for (key, change) in &changes {
+                match change {
+                    Some(value) => map.insert(*key, value.clone()),
+                    None => map.remove(key),
+                };
+            }
+            world.apply(&mut tree, &changes);
+            if step % 20 == 0 {
+                world.audit(&[tree]);
+            }
+            if step % 100 == 0 {
+                assert!(world.items(tree) == map);
+                world.checkpoint();
+            }
+        }
+    }
+}
+
+/// Also where nodes before the shared ones have been split, so that both trees come to them at
+/// different places, and where one tree is higher than the other.
+#[test]
+fn diff_reads_only_what_differs() {
+    let key = |i: u64| Key::new(i, kind::INODE, 0);
+    for extra in [1u64, 50, 4000] {
+        let world = World::new(false).deep();
+        let mut tree = Tree::default();
+        let all = (0..20_000).map(|i| (key(i * 1000), Some(vec![1; 200])));
+        world.apply(&mut tree, &all.collect());
+        let mut copy = world.clone_of(tree);
+        let more = (0..extra).map(|i| (key(7_000_500 + i), Some(vec![2; 200])));
+        world.apply(&mut copy, &more.collect());
+        world.checkpoint();
+        let changed = extra / 60 + 20;
+        for (a, b) in [(tree, copy), (copy, tree)] {
+            let store = World::open(&world.device, &world.nodes, false, 9);
+            let mut differ = 0;
+            Tree::diff(a, b, &store, &mut |_, _, _| {
+                differ += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(differ, extra);
+            assert!(
+                (store.clean() as u64) < changed * 2,
+                "{} of {extra}",
+                store.clean()
+            );
+        }
+    }
+}
