@@ -48,8 +48,12 @@ impl World {
 
     /// Trees become deep with few items.
     fn deep(self) -> World {
+        self.fanout(7)
+    }
+
+    fn fanout(self, fanout: usize) -> World {
         World {
-            store: self.store.fanout(7),
+            store: self.store.fanout(fanout),
             ..self
         }
     }
