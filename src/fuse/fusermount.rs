@@ -48,10 +48,7 @@ pub(super) fn mount(source: &str, dir: &Path, options: &MountOptions) -> Result<
         let _ = stderr.take(4096).read_to_string(&mut words);
     }
     let status = child.wait().map_err(|e| Error::io(what(), e))?;
-    let words = words
-        .trim()
-        .trim_start_matches("fusermount3: ")
-        .replace('\n', "; ");
+    let words = spoken(words.as_bytes());
     match received {
         Ok(Some(device)) if status.success() => {
             if !words.is_empty() {
@@ -72,6 +69,8 @@ fn explain(dir: &Path, words: &str) -> Error {
         "; root can raise mount_max in /etc/fuse.conf"
     } else if words.contains("no write access") || words.contains("not owned") {
         "; mount on a directory of your own"
+    } else if words.contains("open /dev/fuse: Permission denied") {
+        "; root can open it to users with 'chmod 666 /dev/fuse'"
     } else if words.contains("/dev/fuse") {
         "; 'cowfs doctor' tells what is missing"
     } else {
@@ -109,6 +108,16 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+/// What it said, on one line, without its name before each.
+fn spoken(stderr: &[u8]) -> String {
+    let words = String::from_utf8_lossy(stderr);
+    let lines = words.lines().map(str::trim).filter(|l| !l.is_empty());
+    let lines: Vec<&str> = lines
+        .map(|l| l.split_once("fusermount3: ").map_or(l, |(_, rest)| rest))
+        .collect();
+    lines.join("; ")
+}
+
 /// Unmounts what this user mounted. `ResourceBusy` where it is in use.
 pub(super) fn unmount(dir: &Path, lazy: bool) -> io::Result<()> {
     let program = program().ok_or_else(|| {
@@ -126,10 +135,7 @@ pub(super) fn unmount(dir: &Path, lazy: bool) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let words = String::from_utf8_lossy(&output.stderr)
-        .trim()
-        .trim_start_matches("fusermount3: ")
-        .replace('\n', "; ");
+    let words = spoken(&output.stderr);
     let kind = if words.contains("busy") {
         io::ErrorKind::ResourceBusy
     } else {

@@ -205,6 +205,9 @@ fn open_device() -> Result<OwnedFd> {
         Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::Denied(
             "there is no /dev/fuse here: 'modprobe fuse', or give the container that device".into(),
         ),
+        Errno::PERM | Errno::ACCESS => Error::Denied(
+            "cannot open /dev/fuse: permission denied; root can open it to users with 'chmod 666 /dev/fuse'".into(),
+        ),
         e => refused("cannot open /dev/fuse".into(), e),
     })
 }
