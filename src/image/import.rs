@@ -3,10 +3,12 @@
 //! real at once; whatever ends it before, a failure or a crash, takes all of it away.
 
 use super::apply::Applier;
-use super::config::{CONFIG_MAX, History, ImageConfig, RootFs, RunConfig};
+use super::building::Building;
+use super::config::{CONFIG_MAX, ImageConfig};
 use super::digest::{Algorithm, Digest, chain_id, short};
 use super::directory::Walk;
 use super::listing::LayerRecord;
+use super::made::{add_history, made_config, made_manifest};
 use super::members::Members;
 use super::name::{from_file, full_name};
 use super::oci::{Choice, Found, Layer, Platform};
@@ -16,7 +18,7 @@ use super::tar::{Feed, Walker, bad};
 use super::{Progress, Step, docker, listing, oci, stopped};
 use crate::base::{Error, Result, Time, VolumeId};
 use crate::fs::Fs;
-use crate::pool::{Kind, NewVolume, Pool, VolumeInfo};
+use crate::pool::{Kind, Pool, VolumeInfo};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,64 +106,6 @@ struct Import<'a> {
     options: &'a ImportOptions,
     progress: &'a dyn Progress,
     display: &'a str,
-}
-
-/// Volumes made so far; they go if this does.
-struct Building<'a> {
-    pool: &'a Arc<Pool>,
-    /// With the names they shall have.
-    layers: Vec<(VolumeId, Digest)>,
-    image: Option<VolumeId>,
-    prefix: String,
-}
-
-impl Drop for Building<'_> {
-    fn drop(&mut self) {
-        for id in self
-            .image
-            .iter()
-            .chain(self.layers.iter().rev().map(|(id, _)| id))
-        {
-            if let Err(e) = self.pool.remove(*id) {
-                log::warn!(
-                    "volume {id} of a failed import is left for the next start to remove: {e}"
-                );
-            }
-        }
-    }
-}
-
-impl Building<'_> {
-    /// An empty volume, or a clone.
-    fn volume(&mut self, kind: Kind, source: Option<VolumeId>) -> Result<(VolumeId, Arc<Fs>)> {
-        let number = self.layers.len();
-        let name = format!("{}-{number}", self.prefix);
-        let info = self.pool.create(&NewVolume {
-            name,
-            kind,
-            source,
-            limit: None,
-            building: true,
-            sealed: false,
-        })?;
-        if kind == Kind::Image {
-            self.image = Some(info.id);
-        } else {
-            // The name comes when it is known; until then its place in the list is what counts.
-            self.layers.push((info.id, Digest::of(b"")));
-        }
-        let volume = self.pool.volume(info.id)?;
-        if source.is_none() {
-            Fs::format(&volume, 0o755)?;
-        }
-        Ok((info.id, Fs::open(volume)?))
-    }
-
-    fn named(&mut self, id: VolumeId, chain: &Digest) {
-        if let Some(layer) = self.layers.iter_mut().find(|(i, _)| *i == id) {
-            layer.1 = chain.clone();
-        }
-    }
 }
 
 /// An image complete but for its volume.
@@ -350,8 +294,7 @@ impl Import<'_> {
             .map_or(Algorithm::Sha256, Digest::algorithm);
         let stream = Stream::new(Pump::start(Box::new(blob), algorithm, diff_id.algorithm())?);
         let (id, fs) = building.volume(Kind::Layer, below)?;
-        let applied = self.apply(fs, stream, total);
-        let (sums, _) = applied?;
+        let (sums, _) = self.apply(fs, below.is_none(), stream, total)?;
         if let Some(digest) = &layer.digest
             && sums.blob != *digest
         {
@@ -367,7 +310,13 @@ impl Import<'_> {
     }
 
     /// All entries of a tar; answers with the sums and whether the tar had entries and its end.
-    fn apply(&self, fs: Arc<Fs>, stream: Stream, total: Option<u64>) -> Result<(Sums, TarEnd)> {
+    fn apply(
+        &self,
+        fs: Arc<Fs>,
+        fresh: bool,
+        stream: Stream,
+        total: Option<u64>,
+    ) -> Result<(Sums, TarEnd)> {
         let watched = Watched {
             stream,
             progress: self.progress,
@@ -375,7 +324,7 @@ impl Import<'_> {
             reported: 0,
         };
         let mut walker = Walker::new(watched);
-        let mut applier = Applier::new(fs);
+        let mut applier = Applier::new(fs, fresh);
         let mut entries = 0u64;
         while let Some(entry) = walker.next()? {
             applier.entry(&entry, &mut walker)?;
@@ -431,7 +380,7 @@ impl Import<'_> {
             id: "",
         });
         let (id, fs) = building.volume(Kind::Layer, None)?;
-        let (sums, end) = self.apply(fs, stream, total)?;
+        let (sums, end) = self.apply(fs, true, stream, total)?;
         // No digest vouches for it.
         if !end.marked {
             return Err(bad(
@@ -469,7 +418,7 @@ impl Import<'_> {
             id: "",
         });
         let (id, fs) = building.volume(Kind::Layer, None)?;
-        let walked = Walk::new(Applier::new(fs), self.progress).run(fd)?;
+        let walked = Walk::new(Applier::new(fs, true), self.progress).run(fd)?;
         building.named(id, &walked.digest);
         let digest = walked.digest.to_string();
         let record = LayerRecord {
@@ -685,73 +634,4 @@ fn in_layer(e: Error, number: usize, of: usize, layer: &Layer) -> Error {
         },
         e => e,
     }
-}
-
-fn made_manifest(config: &[u8], records: &[LayerRecord]) -> Result<Vec<u8>> {
-    let mut list = Vec::new();
-    for record in records {
-        list.push((
-            record.media_type.clone(),
-            Digest::parse(&record.digest)?,
-            record.size,
-        ));
-    }
-    docker::make_manifest(config, &list)
-}
-
-/// The configuration of a root file system that came without one.
-fn made_config(display: &str, diff_id: &str, now: Time) -> ImageConfig {
-    let host = Platform::host();
-    let created = Some(rfc3339(now));
-    ImageConfig {
-        architecture: host.architecture,
-        os: host.os,
-        variant: host.variant,
-        created: created.clone(),
-        author: None,
-        config: RunConfig {
-            env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
-            cmd: vec!["/bin/sh".into()],
-            ..RunConfig::default()
-        },
-        rootfs: RootFs {
-            kind: "layers".into(),
-            diff_ids: vec![diff_id.to_string()],
-        },
-        history: vec![History {
-            created,
-            created_by: Some(format!("cowfs import {}", short(display))),
-            ..History::default()
-        }],
-    }
-}
-
-/// Each layer with the step that made it.
-fn add_history(config: &ImageConfig, records: &mut [LayerRecord]) {
-    let steps = config.history.iter().filter(|step| !step.empty_layer);
-    for (record, step) in records.iter_mut().zip(steps) {
-        record.history = Some(step.clone());
-    }
-}
-
-/// UTC, to the second.
-fn rfc3339(time: Time) -> String {
-    let days = time.sec.div_euclid(86_400);
-    let second = time.sec.rem_euclid(86_400);
-    // Civil date from days: years counted from March, 400 of them at a time.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day = shifted.rem_euclid(146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
 }

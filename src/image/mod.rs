@@ -2,7 +2,7 @@
 //! into volumes; and what is known of them afterwards.
 //!
 //! ```text
-//! import       the whole of it: layers bottom up, then the image, all or nothing
+//! import       the whole of it: layers bottom up, then the image, all or nothing (building, made)
 //! source       what is it? · members: files inside an archive · pump: read, hash, decompress
 //! oci docker   which layers, of which digests · config: how containers run · name
 //! tar          entries · apply: entries onto a volume · directory: a root found on the host
@@ -10,12 +10,14 @@
 //! ```
 
 mod apply;
+mod building;
 mod config;
 mod digest;
 mod directory;
 mod docker;
 mod import;
 mod listing;
+mod made;
 mod members;
 mod name;
 mod oci;

@@ -77,10 +77,13 @@ pub struct Applier {
     /// Older directories with an entry in this layer.
     named: HashSet<Ino>,
     gathered: Vec<u8>,
+    /// The root directory was just made, and no entry has named it yet.
+    fresh: bool,
 }
 
 impl Applier {
-    pub fn new(fs: Arc<Fs>) -> Applier {
+    /// `fresh`: the volume was empty.
+    pub fn new(fs: Arc<Fs>, fresh: bool) -> Applier {
         let watermark = fs.volume().new_ino();
         Applier {
             fs,
@@ -90,6 +93,7 @@ impl Applier {
             linked: HashSet::new(),
             named: HashSet::new(),
             gathered: Vec::new(),
+            fresh,
         }
     }
 
@@ -139,6 +143,16 @@ impl Applier {
                 ));
             }
             return self.merge(ROOT_INO, &node);
+        }
+        if std::mem::take(&mut self.fresh) {
+            // As implied directories: as old as what is put into it, until an entry says otherwise.
+            self.touched.insert(
+                ROOT_INO,
+                Touched {
+                    mtime: node.mtime,
+                    default_acl: false,
+                },
+            );
         }
         let parent = self.directory(dir, node.mtime)?;
         self.touch(parent)?;
@@ -260,6 +274,7 @@ impl Applier {
 
     /// A directory over a directory: its content stays, its attributes become the entry's.
     fn merge(&mut self, ino: Ino, node: &Node) -> Result<()> {
+        self.fresh &= ino != ROOT_INO;
         let set = SetAttr {
             mode: Some(node.mode),
             uid: Some(node.uid),
