@@ -1,1 +1,8 @@
-//!
+//! Words in, words out: one file a verb. Each verb is `pub struct Args` (clap) and
+//! `pub fn run(args: Args, cx: &Context) -> Result<Exit>`.
+
+mod context;
+pub mod doctor;
+pub mod run;
+
+pub use context::{Context, Exit};
