@@ -92,11 +92,8 @@ impl Client {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(e) => return Err(Error::io(what(), e)),
         };
-        if greeting.version == 0 {
-            return Err(Error::Denied(format!(
-                "the daemon (process {}) refuses: {}",
-                greeting.pid, greeting.program
-            )));
+        if let Some(why) = &greeting.refusal {
+            return Err(Error::Denied(format!("the daemon (process {}) refuses: {why}", greeting.pid)));
         }
         if greeting.version != VERSION {
             return Err(Error::Invalid(format!(
