@@ -1,0 +1,11 @@
+//! Names, attributes and differences of a file system in a pool in memory.
+
+mod attrs;
+mod create;
+mod diffs;
+mod links;
+mod listing;
+mod orphans;
+mod rename;
+mod support;
+mod xattrs;
