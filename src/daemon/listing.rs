@@ -90,7 +90,7 @@ pub(super) fn history(talk: &Talk<'_>, name: &str) -> Result<Response> {
         // A container's is its image's.
         _ => line.image_of(&state.pool, &found)?.unwrap_or(&found),
     };
-    for layer in images::history(&state.pool, &line, image)? {
+    for layer in images::history(&state.pool, image)? {
         talk.part(Part::Layer(layer))?;
     }
     Ok(Response::Done)
