@@ -15,8 +15,8 @@ const MAX: usize = 64 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// Outside to inside: the ids are mapped; or: the daemon serves the mount.
-    Go,
+    /// Outside to inside: the ids are mapped (`single`: one each); or: the daemon serves the mount.
+    Go { single: bool },
     /// With /dev/fuse; the number of the connection.
     Device { connection: u32 },
     /// With the root directory of the mount, for the last flush.
