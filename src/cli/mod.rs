@@ -4,5 +4,6 @@
 mod context;
 pub mod doctor;
 pub mod run;
+mod size;
 
 pub use context::{Context, Exit};

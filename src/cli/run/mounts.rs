@@ -93,6 +93,20 @@ impl Base {
     pub fn volume(&self, index: usize) -> Option<PathBuf> {
         self.volumes.get(index).map(proc_path)
     }
+
+    /// The same under a name, for another program.
+    pub fn volume_mount(&self, index: usize, source: &Path) -> Result<PathBuf> {
+        let name = format!("volume-{index}");
+        let place = if source.is_dir() {
+            self.make_dir(&name)?
+        } else {
+            let file = self.dir.join(&name);
+            self.write(&file, b"")?;
+            file
+        };
+        mount_bind_recursive(source, &place).map_err(|e| failed("a volume", e))?;
+        Ok(place)
+    }
 }
 
 /// All of it. `root` is the container's root directory, `tty` whether group 5 exists here.
