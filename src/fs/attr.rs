@@ -73,7 +73,10 @@ impl Fs {
         if self.read_only {
             return Err(Error::Posix(libc::EROFS));
         }
-        let item = self.volume.enter(Need::READ)?.view(|r| read_inode(r, ino))?;
+        let item = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| read_inode(r, ino))?;
         match item.kind() {
             libc::S_IFREG => self.set_size(ino, size, kill_suidgid),
             libc::S_IFDIR => Err(Error::Posix(libc::EISDIR)),
@@ -91,7 +94,10 @@ impl Fs {
         let old = |i: &InodeItem| {
             i.atime <= i.mtime || i.atime <= i.ctime || now.sec.saturating_sub(i.atime.sec) >= DAY
         };
-        let item = self.volume.enter(Need::READ)?.view(|r| read_inode(r, ino))?;
+        let item = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| read_inode(r, ino))?;
         if !old(&item) {
             return Ok(());
         }

@@ -37,7 +37,9 @@ impl Fs {
         let id = volume.id();
         volume.enter(Need::SMALL)?.update(|op| {
             if op.get(&SUPER)?.is_some() || op.get(&inode_key(ROOT_INO))?.is_some() {
-                return Err(Error::Exists(format!("volume {id} has a file system already")));
+                return Err(Error::Exists(format!(
+                    "volume {id} has a file system already"
+                )));
             }
             op.put(SUPER, SuperItem::new(hash_key).encode());
             write_inode(op, ROOT_INO, &root);
@@ -58,8 +60,8 @@ impl Fs {
         let Some(item) = item else {
             return Err(Error::Invalid(format!("{place} has no file system in it")));
         };
-        let item =
-            SuperItem::decode(&item).ok_or_else(|| Error::corrupt(&place, "its superitem is too short"))?;
+        let item = SuperItem::decode(&item)
+            .ok_or_else(|| Error::corrupt(&place, "its superitem is too short"))?;
         let unknown = item.incompat & !KNOWN_INCOMPAT;
         if item.format != FORMAT || unknown != 0 {
             return Err(Error::Version {

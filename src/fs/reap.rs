@@ -23,11 +23,14 @@ impl Fs {
         if self.read_only {
             return Ok(());
         }
-        let nameless = self.volume.enter(Need::READ)?.view(|r| match read_inode(r, ino) {
-            Ok(item) => Ok(item.nlink == 0),
-            Err(Error::Posix(libc::ENOENT)) => Ok(false),
-            Err(e) => Err(e),
-        })?;
+        let nameless = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| match read_inode(r, ino) {
+                Ok(item) => Ok(item.nlink == 0),
+                Err(Error::Posix(libc::ENOENT)) => Ok(false),
+                Err(e) => Err(e),
+            })?;
         if nameless { self.reap(ino) } else { Ok(()) }
     }
 
@@ -96,7 +99,11 @@ impl Fs {
             op.scan(&from.unwrap_or(to), &to, &mut |key, _| {
                 keys.push(*key);
                 let more = keys.len() < STEP;
-                Ok(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if more {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
             })?;
             let last = keys.len() < STEP;
             for key in keys {
@@ -115,10 +122,14 @@ fn list(r: &dyn Read, from: Ino) -> Result<Vec<(Ino, OrphanItem)>> {
     let mut out = Vec::new();
     let end = Key::new(0, kind::ORPHAN + 1, 0);
     r.scan(&orphan_key(from), &end, &mut |key, value| {
-        let item =
-            OrphanItem::decode(value).ok_or_else(|| super::inode::damaged(key.offset, "its orphan item"))?;
+        let item = OrphanItem::decode(value)
+            .ok_or_else(|| super::inode::damaged(key.offset, "its orphan item"))?;
         out.push((key.offset, item));
-        Ok(if out.len() < LIST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if out.len() < LIST {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     Ok(out)
 }

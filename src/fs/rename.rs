@@ -52,14 +52,31 @@ impl Fs {
             walk_up(&g, dir)?;
             walk_up(&g, new_dir)?;
         }
-        let new_ino = if flags.whiteout { self.volume.new_ino() } else { 0 };
+        let new_ino = if flags.whiteout {
+            self.volume.new_ino()
+        } else {
+            0
+        };
         let now = Time::now();
-        let ask = Rename { dir, name, new_dir, new_name, flags, new_ino, now };
+        let ask = Rename {
+            dir,
+            name,
+            new_dir,
+            new_name,
+            flags,
+            new_ino,
+            now,
+        };
         g.update(|op| self.rename_in(op, &ask))
     }
 
     fn rename_in(&self, op: &mut Op<'_>, ask: &Rename<'_>) -> Result<Option<Attr>> {
-        let Rename { dir, new_dir, flags, .. } = *ask;
+        let Rename {
+            dir,
+            new_dir,
+            flags,
+            ..
+        } = *ask;
         read_dir(op, dir)?;
         read_live_dir(op, new_dir)?;
         let (cookie, entry) = self.entry(op, dir, ask.name)?;
@@ -126,15 +143,26 @@ impl Fs {
         mut item: InodeItem,
         new_cookie: u64,
     ) -> Result<()> {
-        let Rename { dir, new_dir, now, .. } = *ask;
+        let Rename {
+            dir, new_dir, now, ..
+        } = *ask;
         if ask.flags.whiteout {
             self.put_whiteout(op, ask, cookie)?;
         } else {
             op.delete(dirent_key(dir, cookie));
         }
-        let moved = DirentItem { name: ask.new_name.to_vec(), ..entry };
+        let moved = DirentItem {
+            name: ask.new_name.to_vec(),
+            ..entry
+        };
         op.put(dirent_key(new_dir, new_cookie), moved.encode());
-        self.move_name(op, moved.ino, &mut item, (dir, cookie), (new_dir, new_cookie))?;
+        self.move_name(
+            op,
+            moved.ino,
+            &mut item,
+            (dir, cookie),
+            (new_dir, new_cookie),
+        )?;
         item.changed(now);
         write_inode(op, moved.ino, &item);
         edit(op, dir, |d| {
@@ -176,7 +204,12 @@ impl Fs {
         };
         write_inode(op, ask.new_ino, &white);
         let name = ask.name.to_vec();
-        let entry = DirentItem { ino: ask.new_ino, kind: libc::S_IFCHR, flags: 0, name };
+        let entry = DirentItem {
+            ino: ask.new_ino,
+            kind: libc::S_IFCHR,
+            flags: 0,
+            name,
+        };
         op.put(dirent_key(ask.dir, cookie), entry.encode());
         Ok(())
     }
@@ -188,7 +221,9 @@ impl Fs {
         (cookie, a): (u64, DirentItem),
         (new_cookie, b): (u64, DirentItem),
     ) -> Result<()> {
-        let Rename { dir, new_dir, now, .. } = *ask;
+        let Rename {
+            dir, new_dir, now, ..
+        } = *ask;
         let crosses = dir != new_dir;
         let mut item_a = read_inode(op, a.ino)?;
         let mut item_b = read_inode(op, b.ino).map_err(|e| missing(e, new_dir))?;
@@ -197,7 +232,14 @@ impl Fs {
         }
         let (here, there) = ((dir, cookie), (new_dir, new_cookie));
         let (name, new_name) = (a.name.clone(), b.name.clone());
-        op.put(dirent_key(new_dir, new_cookie), DirentItem { name: new_name, ..a }.encode());
+        op.put(
+            dirent_key(new_dir, new_cookie),
+            DirentItem {
+                name: new_name,
+                ..a
+            }
+            .encode(),
+        );
         op.put(dirent_key(dir, cookie), DirentItem { name, ..b }.encode());
         self.move_name(op, a.ino, &mut item_a, here, there)?;
         self.move_name(op, b.ino, &mut item_b, there, here)?;
@@ -226,7 +268,11 @@ impl Fs {
 }
 
 /// Changes an inode in place.
-fn edit(op: &mut Op<'_>, ino: Ino, change: impl FnOnce(&mut InodeItem) -> Result<()>) -> Result<()> {
+fn edit(
+    op: &mut Op<'_>,
+    ino: Ino,
+    change: impl FnOnce(&mut InodeItem) -> Result<()>,
+) -> Result<()> {
     let mut item = read_inode(op, ino)?;
     change(&mut item)?;
     write_inode(op, ino, &item);
