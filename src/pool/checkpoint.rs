@@ -45,6 +45,8 @@ struct Captured {
     superblock: Superblock,
     freed_chunks: Vec<Range<u64>>,
     freed_nodes: Vec<Range<u64>>,
+    /// So many dropped volumes are in it.
+    dropped: usize,
 }
 
 /// Changes a checkpoint makes to the catalog without a record.
@@ -99,6 +101,7 @@ impl Pool {
             // Whoever was inside the gate when something was freed may still be reading it.
             let _everybody_left = self.gate.write();
             self.evict();
+            self.dropped.lock().drain(..captured.dropped);
         }
         if self.config.discard {
             for r in &captured.freed_chunks {
@@ -167,6 +170,7 @@ impl Pool {
             superblock,
             freed_chunks: self.chunks.take_quarantine(),
             freed_nodes: self.node_space.take_quarantine(),
+            dropped: self.dropped.lock().len(),
         })
     }
 

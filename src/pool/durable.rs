@@ -72,7 +72,8 @@ impl Pool {
             self.catalog.last_seq()
         };
         let mut last = 0;
-        for core in self.cores() {
+        let dropped = self.dropped.lock().clone();
+        for core in self.cores().into_iter().chain(dropped) {
             if core.building() {
                 continue;
             }

@@ -196,6 +196,9 @@ pub struct Pool {
     gate: RwLock<()>,
     catalog: Core,
     open: Mutex<HashMap<VolumeId, Open>>,
+    /// Volumes dropped since the last capture. Clones made of them before live on in the log, and
+    /// need their records and their data.
+    dropped: Mutex<Vec<Arc<Core>>>,
     next_volume: AtomicU64,
     log: log::Log,
     tables: Mutex<checkpoint::Tables>,

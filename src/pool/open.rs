@@ -123,6 +123,7 @@ impl Pool {
             gate: RwLock::new(()),
             catalog: Core::new(VolumeId::CATALOG, None, &root),
             open: Mutex::new(HashMap::new()),
+            dropped: Mutex::new(Vec::new()),
             next_volume: AtomicU64::new(superblock.next_volume.max(1)),
             tables: Mutex::new(tables),
             checkpointing: Mutex::new(()),

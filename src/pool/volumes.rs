@@ -416,7 +416,10 @@ impl Pool {
                     core.set_changed(true);
                     self.open.lock().insert(id, Open { core, handle: Weak::new() });
                 }
-                Action::Drop { volume } => drop(self.open.lock().remove(&VolumeId(*volume))),
+                Action::Drop { volume } => {
+                    let gone = self.open.lock().remove(&VolumeId(*volume));
+                    self.dropped.lock().extend(gone.map(|o| o.core));
+                }
                 Action::Change(..) | Action::Mark(_) => {}
             }
         }
