@@ -70,7 +70,7 @@ impl Fs {
     }
 
     fn set_file_size(&self, ino: Ino, size: u64, kill_suidgid: bool) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Err(Error::Posix(libc::EROFS));
         }
         let item = self
@@ -87,7 +87,7 @@ impl Fs {
     /// relatime: writes atime if it is older than mtime, ctime or a day. No-op when sealed, and
     /// when there is no space for it: nobody's read fails for that.
     pub fn touch_atime(&self, ino: Ino) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Ok(());
         }
         let now = Time::now();

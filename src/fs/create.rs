@@ -194,11 +194,14 @@ impl Fs {
         if item.kind() == libc::S_IFLNK {
             return Ok(item);
         }
-        if parent.flags & flag::ACL_DEFAULT == 0 {
+        let default = match parent.flags & flag::ACL_DEFAULT {
+            0 => None,
+            _ => self.default_acl(op, dir, parent)?,
+        };
+        let Some(default) = default else {
             item.mode &= !(new.cred.umask & 0o777);
             return Ok(item);
-        }
-        let default = self.default_acl(op, dir, parent)?;
+        };
         let mut access = default.clone();
         item.mode = access.inherit(item.mode);
         if access.is_extended() {

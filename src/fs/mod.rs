@@ -156,7 +156,7 @@ pub struct Fs {
     volume: Arc<Volume>,
     names: hash::NameHash,
     data: data::State,
-    /// Sealed, or made by a program that knew more.
+    /// Made by a program that knew more.
     read_only: bool,
 }
 

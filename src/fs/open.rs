@@ -70,15 +70,15 @@ impl Fs {
                 known: format!("{FORMAT} (features {KNOWN_INCOMPAT:#x})"),
             });
         }
-        let read_only = volume.sealed() || item.ro_compat & !KNOWN_RO_COMPAT != 0;
+        let read_only = item.ro_compat & !KNOWN_RO_COMPAT != 0;
         let fs = Arc::new(Fs {
             names: NameHash::new(item.hash_key),
             data: data::State::default(),
             read_only,
             volume,
         });
-        if !read_only {
-            fs.reap_orphans()?;
+        if !fs.read_only() {
+            fs.reap_orphans();
         }
         *one = Arc::downgrade(&fs);
         Ok(fs)
@@ -88,9 +88,14 @@ impl Fs {
         &self.volume
     }
 
+    /// Nothing may change: the volume is sealed, or was made by a program that knew more.
+    pub(crate) fn read_only(&self) -> bool {
+        self.read_only || self.volume.sealed()
+    }
+
     /// Passes the gates for a change; EROFS in a sealed volume.
     pub(crate) fn enter_to_change(&self, need: Need) -> Result<Entered<'_>> {
-        if self.read_only {
+        if self.read_only() {
             return Err(Error::Posix(libc::EROFS));
         }
         self.volume.enter(need)

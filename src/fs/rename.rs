@@ -11,9 +11,6 @@ use crate::base::{Error, Ino, ROOT_INO, Result, Time};
 use crate::pool::{Entered, Need, Op};
 use crate::tree::Read;
 
-/// Directories above one another at most; more is a loop, that is, damage.
-const DEPTH_MAX: u32 = 1 << 24;
-
 /// One rename, as asked.
 struct Rename<'a> {
     dir: Ino,
@@ -279,27 +276,48 @@ fn edit(
     Ok(())
 }
 
+/// Notices that the way up never ends, which only damage can cause: remembers a place after 1, 2,
+/// 4 ... steps and looks whether it comes again (Brent's algorithm).
+#[derive(Default)]
+struct Circle {
+    seen: Ino,
+    steps: u64,
+    next: u64,
+}
+
+impl Circle {
+    fn check(&mut self, at: Ino) -> Result<()> {
+        if at == self.seen {
+            return Err(damaged(at, "its parents run in a circle"));
+        }
+        if self.steps == self.next {
+            self.seen = at;
+            self.next = self.next * 2 + 1;
+        }
+        self.steps += 1;
+        Ok(())
+    }
+}
+
 /// Whether `upper` is `dir` or above it.
 fn is_above(r: &dyn Read, upper: Ino, dir: Ino) -> Result<bool> {
-    let mut at = dir;
-    for _ in 0..DEPTH_MAX {
+    let (mut at, mut circle) = (dir, Circle::default());
+    loop {
         match at {
             _ if at == upper => return Ok(true),
             // The root; or above a removed directory.
             ROOT_INO | 0 => return Ok(false),
-            _ => at = read_inode(r, at)?.parent,
+            _ => circle.check(at)?,
         }
+        at = read_inode(r, at)?.parent;
     }
-    Err(damaged(dir, "its parents run in a circle"))
 }
 
 fn walk_up(g: &Entered<'_>, dir: Ino) -> Result<()> {
-    let mut at = dir;
-    for _ in 0..DEPTH_MAX {
-        if matches!(at, ROOT_INO | 0) {
-            return Ok(());
-        }
+    let (mut at, mut circle) = (dir, Circle::default());
+    while !matches!(at, ROOT_INO | 0) {
+        circle.check(at)?;
         at = g.view(|r| read_inode(r, at))?.parent;
     }
-    Err(damaged(dir, "its parents run in a circle"))
+    Ok(())
 }

@@ -173,16 +173,26 @@ impl Fs {
     }
 
     /// The directory's default ACL, which its flags say is there.
-    pub(crate) fn default_acl(&self, r: &dyn Read, dir: Ino, item: &InodeItem) -> Result<Acl> {
+    pub(crate) fn default_acl(
+        &self,
+        r: &dyn Read,
+        dir: Ino,
+        item: &InodeItem,
+    ) -> Result<Option<Acl>> {
         self.read_acl(r, dir, item, Acl::DEFAULT)
     }
 
-    fn read_acl(&self, r: &dyn Read, ino: Ino, item: &InodeItem, name: &[u8]) -> Result<Acl> {
-        let bytes = self.read_xattr(r, ino, item, name)?.unwrap_or_default();
-        match Acl::decode(&bytes) {
-            Ok(Some(acl)) => Ok(acl),
-            _ => Err(damaged(ino, "its access control list")),
-        }
+    fn read_acl(
+        &self,
+        r: &dyn Read,
+        ino: Ino,
+        item: &InodeItem,
+        name: &[u8],
+    ) -> Result<Option<Acl>> {
+        let Some(bytes) = self.read_xattr(r, ino, item, name)? else {
+            return Ok(None);
+        };
+        Acl::decode(&bytes).map_err(|_| damaged(ino, "its access control list"))
     }
 
     pub(crate) fn put_acl(
@@ -201,7 +211,10 @@ impl Fs {
         if item.flags & flag::ACL_ACCESS == 0 {
             return Ok(());
         }
-        let mut acl = self.read_acl(op, ino, item, Acl::ACCESS)?;
+        let Some(mut acl) = self.read_acl(op, ino, item, Acl::ACCESS)? else {
+            item.flags &= !flag::ACL_ACCESS;
+            return Ok(());
+        };
         acl.chmod(item.mode);
         self.put_acl(op, ino, item, Acl::ACCESS, &acl)
     }
