@@ -13,6 +13,8 @@ pub struct Key {
 /// Kinds of items. Object 0 is the volume itself, every other object an inode
 /// (in the catalog: a volume).
 pub mod kind {
+    /// (0, SUPER, 0): the volume's file system: format, features, key of the name hash.
+    pub const SUPER: u8 = 0x08;
     /// (ino, INODE, 0): the inode.
     pub const INODE: u8 = 0x10;
     /// (ino, XATTR, hash and slot and part): an extended attribute.
@@ -21,6 +23,8 @@ pub mod kind {
     pub const DIRENT: u8 = 0x20;
     /// (ino, INLINE, 0): a tiny file's bytes, or a symbolic link's target.
     pub const INLINE: u8 = 0x28;
+    /// (ino, LINK, hash of directory and cookie): a further name of an inode with several.
+    pub const LINK: u8 = 0x2c;
     /// (ino, EXTENT, file block): where these blocks are in the volume's address space.
     pub const EXTENT: u8 = 0x30;
     /// (0, ORPHAN, ino): an inode with unfinished work: no name left, or a truncation under way.
@@ -90,6 +94,17 @@ impl Key {
             kind: 0,
             offset: 0,
         })
+    }
+
+    /// The key just before this one, or `None` before the least.
+    pub fn predecessor(&self) -> Option<Key> {
+        if let Some(offset) = self.offset.checked_sub(1) {
+            return Some(Key { offset, ..*self });
+        }
+        if let Some(kind) = self.kind.checked_sub(1) {
+            return Some(Key { kind, offset: u64::MAX, ..*self });
+        }
+        self.object.checked_sub(1).map(|object| Key { object, kind: u8::MAX, offset: u64::MAX })
     }
 }
 
