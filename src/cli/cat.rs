@@ -18,7 +18,12 @@ pub struct Args {
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     let mut client = cx.client()?;
     for file in args.files {
-        stream(&mut client, &file.name, &file.path, std::io::stdout().as_fd())?;
+        stream(
+            &mut client,
+            &file.name,
+            &file.path,
+            std::io::stdout().as_fd(),
+        )?;
     }
     Ok(0)
 }
@@ -28,7 +33,13 @@ pub fn stream(client: &mut Client, name: &str, path: &Raw, to: BorrowedFd<'_>) -
     let fail = |e: rustix::io::Errno| Error::io("standard output", e.into());
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(fail)?;
     let _ = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
-    client.send(&Request::Read { name: name.to_owned(), path: path.clone() }, &[write.as_fd()])?;
+    client.send(
+        &Request::Read {
+            name: name.to_owned(),
+            path: path.clone(),
+        },
+        &[write.as_fd()],
+    )?;
     drop(write);
     // splice(2) cannot append, and does not know every kind of file.
     let append = rustix::fs::fcntl_getfl(to).is_ok_and(|f| f.contains(OFlags::APPEND));

@@ -12,6 +12,12 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    cx.client()?.call(&Request::Clone { source: args.source, name: args.new }, &[])?;
+    cx.client()?.call(
+        &Request::Clone {
+            source: args.source,
+            name: args.new,
+        },
+        &[],
+    )?;
     Ok(0)
 }

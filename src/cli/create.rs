@@ -18,7 +18,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    let request = Request::Create { image: args.image, name: args.name, size: args.size };
+    let request = Request::Create {
+        image: args.image,
+        name: args.name,
+        size: args.size,
+    };
     match cx.client_creating()?.call(&request, &[])? {
         Response::Name(name) => println!("{name}"),
         other => return Err(super::context::unexpected(&other)),

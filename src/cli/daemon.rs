@@ -42,7 +42,11 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
         daemon::log_to(Some(&cx.pool().join(daemon::LOG)));
         let ready = Ready::from_number(number);
         let idle = Some(daemon::Options::usual_idle());
-        let served = daemon::serve(daemon::Options { pool: cx.pool().to_path_buf(), ready, idle });
+        let served = daemon::serve(daemon::Options {
+            pool: cx.pool().to_path_buf(),
+            ready,
+            idle,
+        });
         if let Err(e) = &served {
             log::error!("{e}");
         }
@@ -60,7 +64,11 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
             ),
             None => None,
         };
-        daemon::serve(daemon::Options { pool: cx.pool().to_path_buf(), ready: None, idle })?;
+        daemon::serve(daemon::Options {
+            pool: cx.pool().to_path_buf(),
+            ready: None,
+            idle,
+        })?;
         return Ok(0);
     }
     println!("{}", cx.client_creating()?.pid());

@@ -28,9 +28,14 @@ struct Line {
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     let mut out = Out::new();
     let mut lines = Vec::new();
-    let request = Request::Diff { name: args.name, base: args.base };
+    let request = Request::Diff {
+        name: args.name,
+        base: args.base,
+    };
     let response = cx.client()?.call_with(&request, &[], &mut |event| {
-        let Event::Part(Part::Change { kind, path }) = event else { return Ok(()) };
+        let Event::Part(Part::Change { kind, path }) = event else {
+            return Ok(());
+        };
         if args.json {
             lines.push(Line { kind, path });
             return Ok(());

@@ -27,12 +27,14 @@ pub struct Args {
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     let template = args.format.as_deref().map(Template::parse).transpose()?;
     let mut layers: Vec<Layer> = Vec::new();
-    let response = cx.client()?.call_with(&Request::History { name: args.image }, &[], &mut |event| {
-        if let Event::Part(Part::Layer(layer)) = event {
-            layers.push(layer);
-        }
-        Ok(())
-    })?;
+    let response =
+        cx.client()?
+            .call_with(&Request::History { name: args.image }, &[], &mut |event| {
+                if let Event::Part(Part::Layer(layer)) = event {
+                    layers.push(layer);
+                }
+                Ok(())
+            })?;
     if !matches!(response, Response::Done) {
         return Err(super::context::unexpected(&response));
     }
@@ -61,11 +63,20 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
 fn row(l: &Layer, whole: bool) -> Vec<String> {
     let one_line = |s: &str| s.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut = |s: String, most: usize| {
-        if whole || s.chars().count() <= most { s } else { s.chars().take(most - 1).chain(['…']).collect() }
+        if whole || s.chars().count() <= most {
+            s
+        } else {
+            s.chars().take(most - 1).chain(['…']).collect()
+        }
     };
     let id = match &l.id {
         Some(id) if whole => id.clone(),
-        Some(id) => id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect(),
+        Some(id) => id
+            .strip_prefix("sha256:")
+            .unwrap_or(id)
+            .chars()
+            .take(12)
+            .collect(),
         None => "<missing>".into(),
     };
     vec![

@@ -31,7 +31,10 @@ pub fn import(source: &Path, name: Option<&str>, cx: &Context) -> Result<String>
     let fd = source_fd(source)?;
     let mut client = cx.client_creating()?;
     let bar = Bar::new();
-    let request = Request::Import { source: Raw::from(source), name: name.map(str::to_owned) };
+    let request = Request::Import {
+        source: Raw::from(source),
+        name: name.map(str::to_owned),
+    };
     let response = client.call_with(&request, &[fd.as_fd()], &mut |event| {
         if let Event::Progress(p) = event {
             bar.show(&p);
@@ -48,9 +51,14 @@ fn source_fd(source: &Path) -> Result<OwnedFd> {
     let what = || source.display().to_string();
     if source.as_os_str() == "-" {
         if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            return Err(Error::Invalid("standard input is a terminal; an archive is expected there".into()));
+            return Err(Error::Invalid(
+                "standard input is a terminal; an archive is expected there".into(),
+            ));
         }
-        return std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| Error::io("standard input", e));
+        return std::io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| Error::io("standard input", e));
     }
     open(source, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| match e {
         rustix::io::Errno::NOENT => Error::NotFound(format!("{} does not exist", what())),

@@ -54,9 +54,16 @@ pub struct Args {
 }
 
 pub fn images(args: Images, cx: &Context) -> Result<Exit> {
-    let kinds = if args.all { vec![Kind::Image, Kind::Layer] } else { vec![Kind::Image] };
+    let kinds = if args.all {
+        vec![Kind::Image, Kind::Layer]
+    } else {
+        vec![Kind::Image]
+    };
     print(args.show, rows(cx, kinds)?, |rows, heading| {
-        let mut table = Table::new(heading, &["REPOSITORY", "TAG", "ID", "CREATED", "SIZE", "STATUS"]);
+        let mut table = Table::new(
+            heading,
+            &["REPOSITORY", "TAG", "ID", "CREATED", "SIZE", "STATUS"],
+        );
         for r in rows {
             let (repository, tag) = match r.kind {
                 Kind::Image => r.name.rsplit_once(':').unwrap_or((&r.name, "<none>")),
@@ -76,9 +83,16 @@ pub fn images(args: Images, cx: &Context) -> Result<Exit> {
 }
 
 pub fn containers(args: Containers, cx: &Context) -> Result<Exit> {
-    let kinds = if args.all { vec![Kind::Container, Kind::Snapshot] } else { vec![Kind::Container] };
+    let kinds = if args.all {
+        vec![Kind::Container, Kind::Snapshot]
+    } else {
+        vec![Kind::Container]
+    };
     print(args.show, rows(cx, kinds)?, |rows, heading| {
-        let mut table = Table::new(heading, &["ID", "NAME", "IMAGE", "CREATED", "SIZE", "LIMIT", "STATUS"]);
+        let mut table = Table::new(
+            heading,
+            &["ID", "NAME", "IMAGE", "CREATED", "SIZE", "LIMIT", "STATUS"],
+        );
         for r in rows {
             table.row(vec![
                 r.id.to_string(),
@@ -100,7 +114,10 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
         kinds.push(Kind::Layer);
     }
     print(args.show, rows(cx, kinds)?, |rows, heading| {
-        let mut table = Table::new(heading, &["ID", "KIND", "NAME", "IMAGE", "CREATED", "SIZE", "STATUS"]);
+        let mut table = Table::new(
+            heading,
+            &["ID", "KIND", "NAME", "IMAGE", "CREATED", "SIZE", "STATUS"],
+        );
         for r in rows {
             table.row(vec![
                 r.id.to_string(),
@@ -122,12 +139,14 @@ fn rows(cx: &Context, kinds: Vec<Kind>) -> Result<Vec<Row>> {
         return Ok(Vec::new());
     }
     let mut rows = Vec::new();
-    let response = cx.client()?.call_with(&Request::List { kinds }, &[], &mut |event| {
-        if let Event::Part(Part::Row(row)) = event {
-            rows.push(*row);
-        }
-        Ok(())
-    })?;
+    let response = cx
+        .client()?
+        .call_with(&Request::List { kinds }, &[], &mut |event| {
+            if let Event::Part(Part::Row(row)) = event {
+                rows.push(*row);
+            }
+            Ok(())
+        })?;
     match response {
         Response::Done => Ok(rows),
         other => Err(super::context::unexpected(&other)),

@@ -26,7 +26,10 @@ pub struct Args {
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     let mut entries = Vec::new();
-    let request = Request::Ls { name: args.place.name, path: args.place.path };
+    let request = Request::Ls {
+        name: args.place.name,
+        path: args.place.path,
+    };
     let response = cx.client()?.call_with(&request, &[], &mut |event| {
         if let Event::Part(Part::Entries(some)) = event {
             entries.extend(some);
@@ -67,7 +70,11 @@ fn row(e: &Entry, human: bool) -> Vec<String> {
     let size = match kind {
         libc::S_IFCHR | libc::S_IFBLK => {
             let dev = u64::from(e.rdev);
-            format!("{},{}", (dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xf_ff00))
+            format!(
+                "{},{}",
+                (dev >> 8) & 0xfff,
+                (dev & 0xff) | ((dev >> 12) & 0xf_ff00)
+            )
         }
         _ if human => size::human(e.size),
         _ => e.size.to_string(),
@@ -77,7 +84,15 @@ fn row(e: &Entry, human: bool) -> Vec<String> {
         name = format!("{name} -> {}", super::output::printable(target));
     }
     let time = rfc3339(e.mtime).replace('T', " ").replace('Z', "");
-    vec![mode(e.mode), e.nlink.to_string(), e.uid.to_string(), e.gid.to_string(), size, time, name]
+    vec![
+        mode(e.mode),
+        e.nlink.to_string(),
+        e.uid.to_string(),
+        e.gid.to_string(),
+        size,
+        time,
+        name,
+    ]
 }
 
 /// As ls -l: `drwxr-sr-t`.
@@ -92,7 +107,11 @@ pub fn mode(mode: u32) -> String {
         _ => '-',
     };
     let mut s = String::from(kind);
-    for (shift, special, with, without) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')] {
+    for (shift, special, with, without) in [
+        (6, 0o4000, 's', 'S'),
+        (3, 0o2000, 's', 'S'),
+        (0, 0o1000, 't', 'T'),
+    ] {
         let bits = mode >> shift;
         s.push(if bits & 4 != 0 { 'r' } else { '-' });
         s.push(if bits & 2 != 0 { 'w' } else { '-' });

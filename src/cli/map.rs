@@ -20,7 +20,10 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    let request = Request::Map { name: args.file.name, path: args.file.path };
+    let request = Request::Map {
+        name: args.file.name,
+        path: args.file.path,
+    };
     let pieces = match cx.client()?.call(&request, &[])? {
         Response::Pieces(p) => p,
         other => return Err(super::context::unexpected(&other)),
@@ -29,9 +32,20 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     if args.json {
         out.json(&pieces)?;
     } else {
-        let mut table = Table::new(true, &["OFFSET", "LENGTH", "BLOCK", "CHUNK", "PHYSICAL", "SHARING", "OWNER"]);
+        let mut table = Table::new(
+            true,
+            &[
+                "OFFSET", "LENGTH", "BLOCK", "CHUNK", "PHYSICAL", "SHARING", "OWNER",
+            ],
+        );
         for p in &pieces.pieces {
-            let place = |n: u64| if p.inline { "inline".to_owned() } else { n.to_string() };
+            let place = |n: u64| {
+                if p.inline {
+                    "inline".to_owned()
+                } else {
+                    n.to_string()
+                }
+            };
             table.row(vec![
                 p.file_offset.to_string(),
                 p.length.to_string(),

@@ -71,7 +71,13 @@ Environment: COWFS_POOL (the pool's directory), COWFS_LOG or RUST_LOG (what is l
 )]
 struct Cli {
     /// The pool's directory [default: /var/lib/cowfs for root, $XDG_DATA_HOME/cowfs for others]
-    #[arg(long, global = true, env = "COWFS_POOL", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "COWFS_POOL",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pool: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
@@ -117,7 +123,12 @@ enum Verb {
 /// The program: `cowfs`, or under another name `mkfs.cowfs` and `fsck.cowfs`.
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let own = words.first().map(Path::new).and_then(Path::file_name).and_then(|n| n.to_str()).unwrap_or("cowfs");
+    let own = words
+        .first()
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .and_then(|n| n.to_str())
+        .unwrap_or("cowfs");
     let exit = match own {
         "mkfs.cowfs" => pool_create::mkfs(words),
         "fsck.cowfs" => pool_check::fsck(words),
@@ -164,7 +175,9 @@ fn like_other_tools() {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
-    let filter = std::env::var("COWFS_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_else(|_| "error".into());
+    let filter = std::env::var("COWFS_LOG")
+        .or_else(|_| std::env::var("RUST_LOG"))
+        .unwrap_or_else(|_| "error".into());
     let _ = env_logger::Builder::new().parse_filters(&filter).try_init();
 }
 

@@ -28,8 +28,19 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
 }
 
 /// Mounts; the daemon serves. The source shown in the mount table is the pool's directory.
-pub fn mount(client: &mut Client, name: &str, dir: &Path, mut options: MountOptions, how: How) -> Result<daemon::Mount> {
-    let inspect = match client.call(&Request::Inspect { name: name.to_owned() }, &[])? {
+pub fn mount(
+    client: &mut Client,
+    name: &str,
+    dir: &Path,
+    mut options: MountOptions,
+    how: How,
+) -> Result<daemon::Mount> {
+    let inspect = match client.call(
+        &Request::Inspect {
+            name: name.to_owned(),
+        },
+        &[],
+    )? {
         Response::Inspect(i) => i,
         other => return Err(super::context::unexpected(&other)),
     };
@@ -50,7 +61,13 @@ pub fn mount(client: &mut Client, name: &str, dir: &Path, mut options: MountOpti
     drop(device);
     if mount.connection.is_none() {
         let connection = pending.connection()?;
-        client.call(&Request::Attached { mount: mount.id, connection }, &[])?;
+        client.call(
+            &Request::Attached {
+                mount: mount.id,
+                connection,
+            },
+            &[],
+        )?;
     }
     pending.attach()?;
     Ok(mount)

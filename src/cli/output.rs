@@ -24,7 +24,11 @@ impl Out {
 
     /// A path as it is; on a terminal, what would steer it is escaped.
     pub fn path(&mut self, path: &Raw) -> Result<()> {
-        if io::stdout().is_terminal() { self.bytes(printable(path).as_bytes()) } else { self.bytes(path.as_bytes()) }
+        if io::stdout().is_terminal() {
+            self.bytes(printable(path).as_bytes())
+        } else {
+            self.bytes(path.as_bytes())
+        }
     }
 
     pub fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
@@ -52,8 +56,11 @@ pub fn printable(path: &Raw) -> String {
     String::from_utf8_lossy(path.as_bytes())
         .chars()
         .flat_map(|c| {
-            let escaped: Box<dyn Iterator<Item = char>> =
-                if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
+            let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
+                Box::new(c.escape_default())
+            } else {
+                Box::new(std::iter::once(c))
+            };
             escaped
         })
         .collect()
@@ -68,7 +75,9 @@ impl Table {
     /// With its heading, or without.
     pub fn new(heading: bool, head: &[&str]) -> Table {
         let head = head.iter().map(|h| (*h).to_owned()).collect();
-        Table { rows: if heading { vec![head] } else { Vec::new() } }
+        Table {
+            rows: if heading { vec![head] } else { Vec::new() },
+        }
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
@@ -78,13 +87,23 @@ impl Table {
     pub fn print(&self, out: &mut Out) -> Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|c| self.rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0))
+            .map(|c| {
+                self.rows
+                    .iter()
+                    .filter_map(|r| r.get(c))
+                    .map(|s| s.chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', (width + 3).saturating_sub(cell.chars().count())));
+                line.extend(std::iter::repeat_n(
+                    ' ',
+                    (width + 3).saturating_sub(cell.chars().count()),
+                ));
             }
             out.line(line.trim_end())?;
         }

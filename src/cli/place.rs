@@ -22,7 +22,10 @@ impl Place {
         if name.is_empty() || name.starts_with(['/', '.']) {
             return None;
         }
-        Some(Place { name: name.to_owned(), path: Raw(rest.get(1..)?.to_vec()) })
+        Some(Place {
+            name: name.to_owned(),
+            path: Raw(rest.get(1..)?.to_vec()),
+        })
     }
 }
 
@@ -31,7 +34,12 @@ impl clap::builder::ValueParserFactory for Place {
     fn value_parser() -> Self::Parser {
         use clap::builder::TypedValueParser;
         clap::builder::ValueParser::new(clap::builder::OsStringValueParser::new().try_map(|word| {
-            Place::parse(&word).ok_or_else(|| format!("'{}' is not a place: write NAME:/PATH", word.to_string_lossy()))
+            Place::parse(&word).ok_or_else(|| {
+                format!(
+                    "'{}' is not a place: write NAME:/PATH",
+                    word.to_string_lossy()
+                )
+            })
         }))
     }
 }

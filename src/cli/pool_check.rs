@@ -3,7 +3,7 @@
 use super::{Bar, Context, Exit, Out, complain, usage};
 use crate::base::{Error, ExitKind, Result};
 use crate::daemon::{Client, Event, Progress, Request, Response, Start};
-use crate::pool::{CheckReport, Pool};
+use crate::pool::{CheckReport, Config, Pool};
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,17 +38,31 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
             out.line(p)?;
         }
         out.line(&match report.problems.len() {
-            0 => format!("clean: {} volumes, {} nodes, {} chunks", report.volumes, report.nodes, report.chunks),
+            0 => format!(
+                "clean: {} volumes, {} nodes, {} chunks",
+                report.volumes, report.nodes, report.chunks
+            ),
             n => format!("damaged: {n} problems in {} volumes", report.volumes),
         })?;
     }
     out.finish()?;
-    Ok(if report.problems.is_empty() { 0 } else { DAMAGED })
+    Ok(if report.problems.is_empty() {
+        0
+    } else {
+        DAMAGED
+    })
 }
 
 /// Something is wrong with the bytes, as opposed to the circumstances.
 fn damaged(e: &Error) -> bool {
-    matches!(e, Error::Corrupt { .. }) || matches!(e, Error::Told { kind: ExitKind::Damaged, .. })
+    matches!(e, Error::Corrupt { .. })
+        || matches!(
+            e,
+            Error::Told {
+                kind: ExitKind::Damaged,
+                ..
+            }
+        )
 }
 
 /// Through the daemon where one runs, else by opening the pool here (which starts none).
@@ -68,11 +82,16 @@ fn report(cx: &Context) -> Result<CheckReport> {
             }
         }
         Err(Error::NotFound(_)) if cx.exists() => {
-            let pool = Pool::open_dir(cx.pool(), None)?;
-            let report = pool.check(&|done, total| {
-                bar.show(&Progress { what: "checking".into(), done, total: Some(total), bytes: false });
+            let opened = Pool::open_dir(cx.pool(), Config::default())?;
+            let report = opened.pool.check(&|done, total| {
+                bar.show(&Progress {
+                    what: "checking".into(),
+                    done,
+                    total: Some(total),
+                    bytes: false,
+                });
             });
-            let closed = pool.close();
+            let closed = opened.pool.close();
             let report = report?;
             closed?;
             Ok(report)

@@ -37,7 +37,10 @@ pub struct Args {
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     if !args.chunk_size.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&args.chunk_size) {
-        return Err(Error::Invalid(format!("--chunk-size {}: use 64K, 128K, 256K, 512K or 1M", size::human(args.chunk_size))));
+        return Err(Error::Invalid(format!(
+            "--chunk-size {}: use 64K, 128K, 256K, 512K or 1M",
+            size::human(args.chunk_size)
+        )));
     }
     if args.size < args.chunk_size {
         return Err(Error::Invalid("--size is less than a chunk".into()));
@@ -48,7 +51,11 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     };
     let dir = cx.pool();
     let name = args.name.unwrap_or_else(|| {
-        dir.file_name().and_then(|n| n.to_str()).filter(|n| !n.is_empty()).unwrap_or("cowfs").to_owned()
+        dir.file_name()
+            .and_then(|n| n.to_str())
+            .filter(|n| !n.is_empty())
+            .unwrap_or("cowfs")
+            .to_owned()
     });
     let format = Format {
         name,

@@ -4,7 +4,7 @@ use super::template::Template;
 use super::{Context, Exit, Out, size};
 use crate::base::{Error, Result};
 use crate::daemon::{Request, Response};
-use crate::pool::{SpaceStatus, Status};
+use crate::pool::{Level, SpaceStatus, Status};
 use rustix::fs::FileType;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,7 +23,10 @@ pub struct Args {
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
     let template = args.format.as_deref().map(Template::parse).transpose()?;
     if !cx.exists() {
-        return Err(Error::NotFound(format!("no pool at {}; make one with 'cowfs pool create'", cx.pool().display())));
+        return Err(Error::NotFound(format!(
+            "no pool at {}; make one with 'cowfs pool create'",
+            cx.pool().display()
+        )));
     }
     let mut client = cx.client()?;
     let status = match client.call(&Request::Status, &[])? {
@@ -46,7 +49,7 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
 }
 
 fn space(s: &SpaceStatus) -> Value {
-    json!({ "Used": s.used, "Total": s.total, "Available": s.available, "Real": s.real })
+    json!({ "Used": s.used, "Total": s.total, "Available": s.available, "Real": s.real, "HostFree": s.host_free })
 }
 
 fn object(s: &Status, dir: &Path, backing: &str, daemon: u32) -> Value {
@@ -70,7 +73,8 @@ fn object(s: &Status, dir: &Path, backing: &str, daemon: u32) -> Value {
 }
 
 fn text(out: &mut Out, s: &Status, dir: &Path, backing: &str, daemon: u32) -> Result<()> {
-    let mut line = |name: &str, value: &str| out.line(&format!("{:<20}{value}", format!("{name}:")));
+    let mut line =
+        |name: &str, value: &str| out.line(&format!("{:<20}{value}", format!("{name}:")));
     line("Name", &s.name)?;
     line("UUID", &s.uuid)?;
     line("Directory", &dir.display().to_string())?;
@@ -82,27 +86,48 @@ fn text(out: &mut Out, s: &Status, dir: &Path, backing: &str, daemon: u32) -> Re
         line(&format!("{name} available"), &size::human(space.available))?;
         line(&format!("{name} real size"), &size::human(space.real))?;
     }
-    line("Log used", &format!("{} of {}", size::human(s.log_used), size::human(s.log_size)))?;
+    line(
+        "Log used",
+        &format!("{} of {}", size::human(s.log_used), size::human(s.log_size)),
+    )?;
     line("Transaction", &s.transaction.to_string())?;
     line("Volumes", &s.volumes.to_string())?;
     line("Deferred removals", &s.deferred_removals.to_string())?;
     line("Reclaiming", &s.reclaiming.to_string())?;
-    line("Level", &s.level)?;
+    line("Level", level(s.level))?;
     if let Some(why) = &s.failed {
         line("Failed", why)?;
     }
     line("Daemon", &format!("process {daemon}"))
 }
 
+fn level(l: Level) -> &'static str {
+    match l {
+        Level::Ok => "ok",
+        Level::Low => "low",
+        Level::Critical => "critical",
+        Level::Full => "full",
+    }
+}
+
 /// What the data lies on: a file system's name, or a block device.
 fn backing(data: &Path) -> String {
-    let Ok(stat) = rustix::fs::stat(data) else { return "unknown".into() };
+    let Ok(stat) = rustix::fs::stat(data) else {
+        return "unknown".into();
+    };
     if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
         let real = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
         return format!("block device {}", real.display());
     }
-    let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-    let known = crate::fuse::mountinfo::mounts().unwrap_or_default().into_iter().rev().find(|m| m.device == device);
+    let device = (
+        rustix::fs::major(stat.st_dev),
+        rustix::fs::minor(stat.st_dev),
+    );
+    let known = crate::fuse::mountinfo::mounts()
+        .unwrap_or_default()
+        .into_iter()
+        .rev()
+        .find(|m| m.device == device);
     if let Some(m) = known {
         return m.fs_type;
     }

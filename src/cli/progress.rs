@@ -18,7 +18,11 @@ impl Bar {
 
     pub fn show(&self, p: &Progress) {
         let Some(bar) = &self.0 else { return };
-        let what: String = p.what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let what: String = p
+            .what
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         match (p.total, p.bytes) {
             (Some(total), bytes) => {
                 let template = if bytes {

@@ -14,6 +14,12 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    cx.client()?.call(&Request::Rename { old: args.old, new: args.new }, &[])?;
+    cx.client()?.call(
+        &Request::Rename {
+            old: args.old,
+            new: args.new,
+        },
+        &[],
+    )?;
     Ok(0)
 }

@@ -19,13 +19,23 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    let removed = match cx.client()?.call(&Request::Remove { names: args.names, force: args.force }, &[])? {
+    let removed = match cx.client()?.call(
+        &Request::Remove {
+            names: args.names,
+            force: args.force,
+        },
+        &[],
+    )? {
         Response::Removed(r) => r,
         other => return Err(super::context::unexpected(&other)),
     };
     let mut out = Out::new();
     for r in &removed {
-        let later = if r.deferred { " (in use: goes with its last user)" } else { "" };
+        let later = if r.deferred {
+            " (in use: goes with its last user)"
+        } else {
+            ""
+        };
         out.line(&format!("{}{later}", r.name))?;
     }
     out.finish()?;

@@ -14,6 +14,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    cx.client()?.call(&Request::Rollback { name: args.name }, &[])?;
+    cx.client()?
+        .call(&Request::Rollback { name: args.name }, &[])?;
     Ok(0)
 }

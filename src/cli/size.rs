@@ -2,12 +2,20 @@
 
 /// `100G`, `64K`, `1.5T`, `10GiB`, `4096`: powers of 1024. For clap.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is not a size; write a number with K, M, G, T or P, such as 100G or 1.5T");
+    let wrong = || {
+        format!("'{text}' is not a size; write a number with K, M, G, T or P, such as 100G or 1.5T")
+    };
     let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let digits = text.len()
+        - text
+            .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+            .len();
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim().to_ascii_uppercase();
-    let unit = unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit);
+    let unit = unit
+        .strip_suffix("IB")
+        .or_else(|| unit.strip_suffix('B'))
+        .unwrap_or(&unit);
     let shift = match unit {
         "" => 0,
         "K" => 10,
@@ -29,7 +37,10 @@ pub fn parse(text: &str) -> Result<u64, String> {
         let parts: u128 = fraction.parse::<u64>().map_err(|_| wrong())?.into();
         bytes += (parts << shift) / 10u128.pow(fraction.len() as u32);
     }
-    u64::try_from(bytes).ok().filter(|&b| b <= i64::MAX as u64).ok_or_else(too_large)
+    u64::try_from(bytes)
+        .ok()
+        .filter(|&b| b <= i64::MAX as u64)
+        .ok_or_else(too_large)
 }
 
 /// Three digits and a unit: `1.17 GiB`, `64.0 KiB`, `512 B`.

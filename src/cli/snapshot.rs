@@ -15,6 +15,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, cx: &Context) -> Result<Exit> {
-    cx.client()?.call(&Request::Snapshot { name: args.name }, &[])?;
+    cx.client()?
+        .call(&Request::Snapshot { name: args.name }, &[])?;
     Ok(0)
 }

@@ -35,7 +35,10 @@ fn bad(what: String) -> Error {
 impl Template {
     pub fn parse(text: &str) -> Result<Template> {
         if text == "json" {
-            return Ok(Template(vec![Piece::Field { how: How::Json, path: Vec::new() }]));
+            return Ok(Template(vec![Piece::Field {
+                how: How::Json,
+                path: Vec::new(),
+            }]));
         }
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -77,7 +80,9 @@ fn unescape(text: &str) -> String {
 fn action(inside: &str) -> Result<Piece> {
     let text = inside.trim().trim_matches('-').trim();
     let unknown = || {
-        bad(format!("'{{{{{inside}}}}}' is not understood; known are {{{{.Field}}}} and json, lower, upper, len, join \"SEPARATOR\" before it"))
+        bad(format!(
+            "'{{{{{inside}}}}}' is not understood; known are {{{{.Field}}}} and json, lower, upper, len, join \"SEPARATOR\" before it"
+        ))
     };
     let (how, field) = match text.split_once(char::is_whitespace) {
         None => (How::Plain, text),
@@ -90,18 +95,32 @@ fn action(inside: &str) -> Result<Piece> {
             let more = more.trim();
             let (before, quoted) = more.split_once('"').ok_or_else(unknown)?;
             let (separator, after) = quoted.rsplit_once('"').ok_or_else(unknown)?;
-            let field = if before.trim().is_empty() { after } else { before };
+            let field = if before.trim().is_empty() {
+                after
+            } else {
+                before
+            };
             (How::Join(unescape(separator)), field)
         }
         Some(_) => return Err(unknown()),
     };
     let field = field.trim();
-    let Some(path) = field.strip_prefix('.') else { return Err(unknown()) };
+    let Some(path) = field.strip_prefix('.') else {
+        return Err(unknown());
+    };
     if path.is_empty() {
-        return Ok(Piece::Field { how, path: Vec::new() });
+        return Ok(Piece::Field {
+            how,
+            path: Vec::new(),
+        });
     }
     let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-    if path.iter().any(|p| p.is_empty() || !p.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')) {
+    if path.iter().any(|p| {
+        p.is_empty()
+            || !p
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    }) {
         return Err(unknown());
     }
     Ok(Piece::Field { how, path })
@@ -112,17 +131,30 @@ fn find<'a>(object: &'a Value, path: &[String]) -> Result<&'a Value> {
     for name in path {
         let inside = at.as_object().and_then(|o| o.get(name)).or_else(|| {
             // Names differ in case between docker, podman and us: Id, ID.
-            at.as_object().and_then(|o| o.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+            at.as_object().and_then(|o| {
+                o.iter()
+                    .find(|(k, _)| k.eq_ignore_ascii_case(name))
+                    .map(|(_, v)| v)
+            })
         });
         at = match (inside, at) {
             (Some(v), _) => v,
             (None, Value::Object(o)) => {
                 let known: Vec<&str> = o.keys().map(String::as_str).collect();
-                return Err(bad(format!("there is no field .{}; there are {}", path.join("."), known.join(", "))));
+                return Err(bad(format!(
+                    "there is no field .{}; there are {}",
+                    path.join("."),
+                    known.join(", ")
+                )));
             }
             // What is empty has nothing inside.
             (None, Value::Null) => return Ok(&Value::Null),
-            (None, _) => return Err(bad(format!("there is no field .{}: .{name} would be inside a plain value", path.join(".")))),
+            (None, _) => {
+                return Err(bad(format!(
+                    "there is no field .{}: .{name} would be inside a plain value",
+                    path.join(".")
+                )));
+            }
         };
     }
     Ok(at)

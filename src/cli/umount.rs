@@ -37,7 +37,9 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
 
 fn one(target: &Path, how: Unmount, cx: &Context) -> Result<()> {
     // What looks like a path is one; a word may be a name.
-    let word = target.to_str().filter(|s| !s.contains('/') && !matches!(*s, "." | ".."));
+    let word = target
+        .to_str()
+        .filter(|s| !s.contains('/') && !matches!(*s, "." | ".."));
     if let Some(name) = word
         && !is_mounted(target)
     {
@@ -62,13 +64,20 @@ fn by_name(name: &str, target: &Path, how: Unmount, cx: &Context) -> Result<()> 
         Err(e) => return Err(e),
     };
     let mine: Vec<Mount> = mounts(&mut client)?;
-    let id = match client.call(&Request::Inspect { name: name.to_owned() }, &[]) {
+    let id = match client.call(
+        &Request::Inspect {
+            name: name.to_owned(),
+        },
+        &[],
+    ) {
         Ok(Response::Inspect(i)) => i.row.id,
         Ok(other) => return Err(super::context::unexpected(&other)),
         // Removed while mounted: its name is gone, the mount has it still.
         Err(e @ Error::Told { .. }) => match mine.iter().find(|m| m.name == name) {
             Some(m) => m.volume,
-            None if target.exists() => return Err(none(format!("nothing is mounted on {}", target.display()))),
+            None if target.exists() => {
+                return Err(none(format!("nothing is mounted on {}", target.display())));
+            }
             None => return Err(e),
         },
         Err(e) => return Err(e),
@@ -77,7 +86,10 @@ fn by_name(name: &str, target: &Path, how: Unmount, cx: &Context) -> Result<()> 
     let mut found = false;
     for mount in mine.iter().filter(|m| m.volume == id) {
         // Where it is now, in the order in which they can be taken away.
-        let places = table.iter().rev().filter(|i| i.is_cowfs() && Some(i.connection()) == mount.connection);
+        let places = table
+            .iter()
+            .rev()
+            .filter(|i| i.is_cowfs() && Some(i.connection()) == mount.connection);
         for place in places {
             found = true;
             unmount(&place.dir, how)?;
@@ -86,7 +98,10 @@ fn by_name(name: &str, target: &Path, how: Unmount, cx: &Context) -> Result<()> 
     }
     if !found {
         return Err(match mine.iter().find(|m| m.volume == id) {
-            Some(m) => Error::NotFound(format!("{name} is mounted on {}, which cannot be seen from here (another mount namespace)", m.dir)),
+            Some(m) => Error::NotFound(format!(
+                "{name} is mounted on {}, which cannot be seen from here (another mount namespace)",
+                m.dir
+            )),
             None => none(format!("{name} is not mounted")),
         });
     }
@@ -106,7 +121,10 @@ fn settle(there: &MountInfo, how: Unmount, cx: &Context) -> Result<()> {
             Err(e) => return Err(e),
         };
         let mine = mounts(&mut client)?;
-        if let Some(mount) = mine.iter().find(|m| m.connection == Some(there.connection())) {
+        if let Some(mount) = mine
+            .iter()
+            .find(|m| m.connection == Some(there.connection()))
+        {
             return ended(&mut client, mount, how);
         }
         // Ended already: the daemon makes it durable by itself when it notices.
@@ -121,7 +139,10 @@ fn settle(there: &MountInfo, how: Unmount, cx: &Context) -> Result<()> {
 fn ended(client: &mut Client, mount: &Mount, how: Unmount) -> Result<()> {
     match client.call(&Request::Unmounted { mount: mount.id }, &[])? {
         Response::Ended(Ended { ended: false }) if how == Unmount::Plain => {
-            complain(&format!("{} is unmounted here, but still in use elsewhere (a bind mount, another namespace)", mount.dir));
+            complain(&format!(
+                "{} is unmounted here, but still in use elsewhere (a bind mount, another namespace)",
+                mount.dir
+            ));
             Ok(())
         }
         Response::Ended(_) => Ok(()),

@@ -93,7 +93,10 @@ impl Client {
             Err(e) => return Err(Error::io(what(), e)),
         };
         if let Some(why) = &greeting.refusal {
-            return Err(Error::Denied(format!("the daemon (process {}) refuses: {why}", greeting.pid)));
+            return Err(Error::Denied(format!(
+                "the daemon (process {}) refuses: {why}",
+                greeting.pid
+            )));
         }
         if greeting.version != VERSION {
             return Err(Error::Invalid(format!(

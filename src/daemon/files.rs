@@ -49,7 +49,12 @@ pub(super) fn walk_to(fs: &Fs, path: &[u8], follow_last: bool) -> Result<Walked>
     let mut names: VecDeque<Vec<u8>> = split(path);
     // "a/" means the directory that a is or points to.
     let must_be_dir = path.ends_with(b"/");
-    let root = || Ok::<_, Error>(Found { attr: fs.attr(ROOT_INO)?, place: None });
+    let root = || {
+        Ok::<_, Error>(Found {
+            attr: fs.attr(ROOT_INO)?,
+            place: None,
+        })
+    };
     let mut at = root()?;
     let mut links = 0;
     while let Some(name) = names.pop_front() {
@@ -59,7 +64,10 @@ pub(super) fn walk_to(fs: &Fs, path: &[u8], follow_last: bool) -> Result<Walked>
         let dir = at.attr.ino;
         if name == b".." {
             // Where a directory's own name is matters to nobody here.
-            at = Found { attr: fs.attr(fs.parent(dir)?)?, place: None };
+            at = Found {
+                attr: fs.attr(fs.parent(dir)?)?,
+                place: None,
+            };
             continue;
         }
         if name.len() > NAME_MAX {
@@ -67,7 +75,9 @@ pub(super) fn walk_to(fs: &Fs, path: &[u8], follow_last: bool) -> Result<Walked>
         }
         let attr = match fs.lookup(dir, &name) {
             Ok(a) => a,
-            Err(e) if e.errno() == libc::ENOENT && names.is_empty() => return Ok(Walked::Missing(dir, name)),
+            Err(e) if e.errno() == libc::ENOENT && names.is_empty() => {
+                return Ok(Walked::Missing(dir, name));
+            }
             Err(e) => return Err(named(e, path)),
         };
         let last = names.is_empty();
@@ -88,7 +98,10 @@ pub(super) fn walk_to(fs: &Fs, path: &[u8], follow_last: bool) -> Result<Walked>
             }
             continue;
         }
-        at = Found { attr, place: Some((dir, name)) };
+        at = Found {
+            attr,
+            place: Some((dir, name)),
+        };
     }
     if must_be_dir && at.attr.mode & libc::S_IFMT != libc::S_IFDIR {
         return Err(named(Error::Posix(libc::ENOTDIR), path));
@@ -97,7 +110,10 @@ pub(super) fn walk_to(fs: &Fs, path: &[u8], follow_last: bool) -> Result<Walked>
 }
 
 fn split(path: &[u8]) -> VecDeque<Vec<u8>> {
-    path.split(|&b| b == b'/').filter(|n| !n.is_empty() && *n != b".").map(<[u8]>::to_vec).collect()
+    path.split(|&b| b == b'/')
+        .filter(|n| !n.is_empty() && *n != b".")
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 /// An error of a path says which.
@@ -108,7 +124,11 @@ pub(super) fn named(e: Error, path: &[u8]) -> Error {
             match errno {
                 libc::ENOENT => Error::NotFound(message),
                 libc::EEXIST | libc::ENOTEMPTY => Error::Exists(message),
-                _ => Error::Told { message, kind: Error::Posix(errno).exit_kind(), errno },
+                _ => Error::Told {
+                    message,
+                    kind: Error::Posix(errno).exit_kind(),
+                    errno,
+                },
             }
         }
         e => e,
@@ -189,7 +209,9 @@ pub(super) fn ls(talk: &Talk<'_>, name: &str, path: &Raw) -> Result<Response> {
             batch.push((e.name.clone(), e.cookie, a.copied()));
             true
         })?;
-        let Some(last) = batch.last() else { return Ok(Response::Done) };
+        let Some(last) = batch.last() else {
+            return Ok(Response::Done);
+        };
         cookie = last.1;
         let mut entries = Vec::with_capacity(batch.len());
         for (own, _, attr) in batch {
@@ -218,7 +240,11 @@ pub(super) fn read(talk: &Talk<'_>, name: &str, path: &Raw, to: OwnedFd) -> Resu
     match attr.mode & libc::S_IFMT {
         libc::S_IFREG => {}
         libc::S_IFDIR => return Err(named(Error::Posix(libc::EISDIR), path.as_bytes())),
-        _ => return Err(Error::Invalid(format!("{path} is not a regular file: there is nothing to read"))),
+        _ => {
+            return Err(Error::Invalid(format!(
+                "{path} is not a regular file: there is nothing to read"
+            )));
+        }
     }
     let attr = fresh(state, &v, &fs, attr)?;
     transfer::out(talk, &fs, &attr, &to)?;
@@ -236,30 +262,51 @@ pub(super) fn write(
     let state = talk.state;
     let (v, fs) = open(state, name)?;
     if v.sealed {
-        return Err(Error::Denied(format!("{} never changes; make a container of it and copy into that", v.name)));
+        return Err(Error::Denied(format!(
+            "{} never changes; make a container of it and copy into that",
+            v.name
+        )));
     }
     let kind = new.mode & libc::S_IFMT;
     // As cp(1): a file goes where a link points, anything else takes the link's place.
-    let there = walk_to(&fs, path.as_bytes(), matches!(kind, libc::S_IFREG | libc::S_IFDIR))?;
+    let there = walk_to(
+        &fs,
+        path.as_bytes(),
+        matches!(kind, libc::S_IFREG | libc::S_IFDIR),
+    )?;
     let (dir, own, old) = match there {
         Walked::Missing(dir, own) => (dir, own, None),
         Walked::Found(Found { attr, place }) => match (place, attr.mode & libc::S_IFMT, kind) {
             (_, libc::S_IFDIR, libc::S_IFDIR) => return Ok(Response::Done),
-            (_, libc::S_IFDIR, _) => return Err(named(Error::Posix(libc::EISDIR), path.as_bytes())),
-            (_, _, libc::S_IFDIR) => return Err(named(Error::Posix(libc::ENOTDIR), path.as_bytes())),
+            (_, libc::S_IFDIR, _) => {
+                return Err(named(Error::Posix(libc::EISDIR), path.as_bytes()));
+            }
+            (_, _, libc::S_IFDIR) => {
+                return Err(named(Error::Posix(libc::ENOTDIR), path.as_bytes()));
+            }
             (Some((dir, own)), _, _) => (dir, own, Some(attr)),
             (None, _, _) => return Err(named(Error::Posix(libc::EISDIR), path.as_bytes())),
         },
     };
     let fail = |e| named(e, path.as_bytes());
-    let cred = Cred { uid: new.uid, gid: new.gid, umask: 0 };
+    let cred = Cred {
+        uid: new.uid,
+        gid: new.gid,
+        umask: 0,
+    };
     match kind {
         libc::S_IFREG => {
-            let from = from.ok_or_else(|| Error::Invalid("the request came without its file descriptor".into()))?;
+            let from = from.ok_or_else(|| {
+                Error::Invalid("the request came without its file descriptor".into())
+            })?;
             let file = fs.tmpfile(dir, new.mode, &cred).map_err(fail)?;
             let filled = transfer::fill(talk, &fs, file.ino, from)
                 .and_then(|()| dress(&fs, file.ino, new, xattrs))
-                .and_then(|()| place(&fs, dir, &own, old.is_some(), &mut |n| fs.link(file.ino, dir, n)));
+                .and_then(|()| {
+                    place(&fs, dir, &own, old.is_some(), &mut |n| {
+                        fs.link(file.ino, dir, n)
+                    })
+                });
             match filled {
                 Ok(replaced) => finish(state, &v, &fs, dir, &own, replaced)?,
                 Err(e) => {
@@ -270,7 +317,12 @@ pub(super) fn write(
                 }
             }
         }
-        libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK => {
+        libc::S_IFDIR
+        | libc::S_IFLNK
+        | libc::S_IFIFO
+        | libc::S_IFSOCK
+        | libc::S_IFCHR
+        | libc::S_IFBLK => {
             let target = new.target.clone().unwrap_or_default();
             let replaced = place(&fs, dir, &own, old.is_some(), &mut |n| {
                 let made = match kind {
@@ -284,7 +336,12 @@ pub(super) fn write(
             .map_err(fail)?;
             finish(state, &v, &fs, dir, &own, replaced)?;
         }
-        _ => return Err(Error::Invalid(format!("{path}: no such type of file: {:o}", new.mode))),
+        _ => {
+            return Err(Error::Invalid(format!(
+                "{path}: no such type of file: {:o}",
+                new.mode
+            )));
+        }
     }
     Ok(Response::Done)
 }
@@ -312,13 +369,14 @@ fn place(
             Ok(_) => break name,
         }
     };
-    fs.rename(dir, temporary.as_bytes(), dir, own, RenameFlags::default()).inspect_err(|_| {
-        if let Ok(gone) = fs.unlink(dir, temporary.as_bytes())
-            && gone.nlink == 0
-        {
-            let _ = fs.forget(gone.ino);
-        }
-    })
+    fs.rename(dir, temporary.as_bytes(), dir, own, RenameFlags::default())
+        .inspect_err(|_| {
+            if let Ok(gone) = fs.unlink(dir, temporary.as_bytes())
+                && gone.nlink == 0
+            {
+                let _ = fs.forget(gone.ino);
+            }
+        })
 }
 
 fn random() -> u64 {
@@ -341,14 +399,24 @@ fn dress(fs: &Fs, ino: Ino, new: &Entry, xattrs: &[(Raw, Raw)]) -> Result<()> {
     };
     fs.set_attr(ino, &set, &Cred::ROOT)?;
     if new.mode & libc::S_IFMT != libc::S_IFLNK {
-        set = SetAttr { mode: Some(new.mode), ..SetAttr::default() };
+        set = SetAttr {
+            mode: Some(new.mode),
+            ..SetAttr::default()
+        };
         fs.set_attr(ino, &set, &Cred::ROOT)?;
     }
     Ok(())
 }
 
 /// The kernel and whoever mounted it see the change; what was replaced goes.
-fn finish(state: &State, v: &VolumeInfo, fs: &Fs, dir: Ino, own: &[u8], replaced: Option<Attr>) -> Result<()> {
+fn finish(
+    state: &State,
+    v: &VolumeInfo,
+    fs: &Fs,
+    dir: Ino,
+    own: &[u8],
+    replaced: Option<Attr>,
+) -> Result<()> {
     state.mounts.entry_changed(v.id, dir, own);
     match replaced {
         Some(gone) => state.mounts.unlinked(fs, &gone),

@@ -9,17 +9,29 @@ use serde_json::Value;
 
 /// The image's ID: the digest of its configuration. None for what was not imported.
 pub(super) fn digest(pool: &Pool, id: VolumeId) -> Result<Option<String>> {
-    Ok(pool.blob(id, image::BLOB_CONFIG)?.map(|b| image::Digest::of(&b).to_string()))
+    Ok(pool
+        .blob(id, image::BLOB_CONFIG)?
+        .map(|b| image::Digest::of(&b).to_string()))
 }
 
 pub(super) fn details(pool: &Pool, line: &Lineage, of: &VolumeInfo) -> Result<ImageDetails> {
     let json = |name: &str| -> Result<Option<Value>> {
-        Ok(pool.blob(of.id, name)?.and_then(|b| serde_json::from_slice(&b).ok()))
+        Ok(pool
+            .blob(of.id, name)?
+            .and_then(|b| serde_json::from_slice(&b).ok()))
     };
-    let mut layers: Vec<String> =
-        line.sources(of).into_iter().filter(|s| s.kind == Kind::Layer).map(|s| s.name.clone()).collect();
+    let mut layers: Vec<String> = line
+        .sources(of)
+        .into_iter()
+        .filter(|s| s.kind == Kind::Layer)
+        .map(|s| s.name.clone())
+        .collect();
     layers.reverse();
-    Ok(ImageDetails { config: json(image::BLOB_CONFIG)?, manifest: json(image::BLOB_MANIFEST)?, layers })
+    Ok(ImageDetails {
+        config: json(image::BLOB_CONFIG)?,
+        manifest: json(image::BLOB_MANIFEST)?,
+        layers,
+    })
 }
 
 /// Newest first.

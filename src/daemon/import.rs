@@ -14,11 +14,23 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) fn import(talk: &Talk<'_>, source: &Raw, name: Option<&str>, fd: OwnedFd) -> Result<Response> {
+pub(super) fn import(
+    talk: &Talk<'_>,
+    source: &Raw,
+    name: Option<&str>,
+    fd: OwnedFd,
+) -> Result<Response> {
     let state = talk.state;
     let _counted = Counted::new(state);
-    let watch = Watch { talk, what: Mutex::new("importing".into()), stop: AtomicBool::new(false) };
-    let options = ImportOptions { name: name.map(str::to_owned), ..ImportOptions::default() };
+    let watch = Watch {
+        talk,
+        what: Mutex::new("importing".into()),
+        stop: AtomicBool::new(false),
+    };
+    let options = ImportOptions {
+        name: name.map(str::to_owned),
+        ..ImportOptions::default()
+    };
     let display = source.to_string();
     let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("the import's source", e.into()))?;
     let imported = match FileType::from_raw_mode(stat.st_mode) {
@@ -28,17 +40,28 @@ pub(super) fn import(talk: &Talk<'_>, source: &Raw, name: Option<&str>, fd: Owne
         // A pipe may say nothing for long, and end because its writer died. A thread stands between,
         // which hears of the client's end first.
         _ => std::thread::scope(|threads| {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::io("the import's source", e.into()))?;
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|e| Error::io("the import's source", e.into()))?;
             let _ = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
             threads.spawn(|| relay(&watch, fd, write));
-            let imported = image::import(&state.pool, Source::from_fd(read, display), &options, &watch);
+            let imported = image::import(
+                &state.pool,
+                Source::from_fd(read, display),
+                &options,
+                &watch,
+            );
             watch.stop.store(true, Ordering::SeqCst);
             imported
         }),
     };
     talk.alive()?;
     let imported = imported?;
-    log::info!("imported {} ({} layers, {} new)", imported.image.name, imported.layers, imported.new_layers);
+    log::info!(
+        "imported {} ({} layers, {} new)",
+        imported.image.name,
+        imported.layers,
+        imported.new_layers
+    );
     Ok(Response::Name(imported.image.name))
 }
 
@@ -64,13 +87,13 @@ impl Drop for Counted<'_> {
     }
 }
 
-struct Watch<'a> {
-    talk: &'a Talk<'a>,
+struct Watch<'a, 'b> {
+    talk: &'a Talk<'b>,
     what: Mutex<String>,
     stop: AtomicBool,
 }
 
-impl image::Progress for Watch<'_> {
+impl image::Progress for Watch<'_, '_> {
     fn step(&self, step: &Step<'_>) {
         let what = match step {
             Step::Spooling => "reading".to_owned(),
@@ -100,11 +123,14 @@ impl image::Progress for Watch<'_> {
 }
 
 /// From the client's descriptor into our pipe, until it ends, or the client does, or the import.
-fn relay(watch: &Watch<'_>, from: OwnedFd, to: OwnedFd) {
+fn relay(watch: &Watch<'_, '_>, from: OwnedFd, to: OwnedFd) {
     let mut spliced = true;
     let mut buf = vec![0; 64 << 10];
     loop {
-        let limit = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let limit = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
         if watch.stop.load(Ordering::SeqCst) {
             return;
         }

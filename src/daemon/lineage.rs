@@ -17,7 +17,9 @@ pub(super) struct Lineage {
 
 impl Lineage {
     pub fn look(pool: &Pool) -> Result<Lineage> {
-        Ok(Lineage { all: pool.volumes()?.into_iter().map(|v| (v.id, v)).collect() })
+        Ok(Lineage {
+            all: pool.volumes()?.into_iter().map(|v| (v.id, v)).collect(),
+        })
     }
 
     pub fn get(&self, id: VolumeId) -> Option<&VolumeInfo> {
@@ -50,34 +52,46 @@ impl Lineage {
         if let Some(image) = self.sources(v).into_iter().find(|s| s.kind == Kind::Image) {
             return Ok(Some(image));
         }
-        Ok(base(pool, v.id)?.and_then(|id| self.get(id)).filter(|i| i.kind == Kind::Image))
+        Ok(base(pool, v.id)?
+            .and_then(|id| self.get(id))
+            .filter(|i| i.kind == Kind::Image))
     }
 
     /// Snapshots of a container.
     pub fn snapshots_of<'a>(&'a self, v: &'a VolumeInfo) -> impl Iterator<Item = &'a VolumeInfo> {
         let start = format!("{}@", v.name);
-        self.all
-            .values()
-            .filter(move |s| v.kind == Kind::Container && s.kind == Kind::Snapshot && !s.removing && s.name.starts_with(&start))
+        self.all.values().filter(move |s| {
+            v.kind == Kind::Container
+                && s.kind == Kind::Snapshot
+                && !s.removing
+                && s.name.starts_with(&start)
+        })
     }
 
     /// What keeps `v` from being removed, sorted: a container's snapshots; an image's containers, and
     /// snapshots whose container is another's or gone; a layer's images and layers.
-    pub fn dependants(&self, pool: &Pool, v: &VolumeInfo) -> Result<Vec<&VolumeInfo>> {
-        let mut found: Vec<&VolumeInfo> = match v.kind {
-            Kind::Snapshot => Vec::new(),
-            Kind::Container => self.snapshots_of(v).collect(),
-            Kind::Layer => self.all.values().filter(|o| o.source == Some(v.id) && !o.removing).collect(),
-            Kind::Image => {
-                let mut of = Vec::new();
-                for o in self.all.values().filter(|o| !o.removing && matches!(o.kind, Kind::Container | Kind::Snapshot)) {
-                    if self.image_of(pool, o)?.is_some_and(|i| i.id == v.id) {
-                        of.push(o);
+    pub fn dependants<'a>(&'a self, pool: &Pool, v: &'a VolumeInfo) -> Result<Vec<&'a VolumeInfo>> {
+        let mut found: Vec<&VolumeInfo> =
+            match v.kind {
+                Kind::Snapshot => Vec::new(),
+                Kind::Container => self.snapshots_of(v).collect(),
+                Kind::Layer => self
+                    .all
+                    .values()
+                    .filter(|o| o.source == Some(v.id) && !o.removing)
+                    .collect(),
+                Kind::Image => {
+                    let mut of = Vec::new();
+                    for o in self.all.values().filter(|o| {
+                        !o.removing && matches!(o.kind, Kind::Container | Kind::Snapshot)
+                    }) {
+                        if self.image_of(pool, o)?.is_some_and(|i| i.id == v.id) {
+                            of.push(o);
+                        }
                     }
+                    of
                 }
-                of
-            }
-        };
+            };
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
@@ -85,6 +99,11 @@ impl Lineage {
 
 /// What the blob says.
 pub(super) fn base(pool: &Pool, id: VolumeId) -> Result<Option<VolumeId>> {
-    let Some(bytes) = pool.blob(id, BASE)? else { return Ok(None) };
-    Ok(std::str::from_utf8(&bytes).ok().and_then(|s| s.parse().ok()).map(VolumeId))
+    let Some(bytes) = pool.blob(id, BASE)? else {
+        return Ok(None);
+    };
+    Ok(std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .map(VolumeId))
 }

@@ -40,7 +40,11 @@ fn row(state: &State, line: &Lineage, v: &VolumeInfo) -> Result<Row> {
     } else {
         "ready"
     };
-    let digest = if v.kind == Kind::Image { images::digest(&state.pool, v.id)? } else { None };
+    let digest = if v.kind == Kind::Image {
+        images::digest(&state.pool, v.id)?
+    } else {
+        None
+    };
     Ok(Row {
         id: v.id,
         name: v.name.clone(),
@@ -74,7 +78,11 @@ pub(super) fn inspect(state: &State, name: &str) -> Result<Response> {
         sealed: v.sealed,
         source: v.source.and_then(|s| line.get(s)).map(|s| s.name.clone()),
         source_id: v.source,
-        dependants: line.dependants(&state.pool, v)?.iter().map(|d| d.name.clone()).collect(),
+        dependants: line
+            .dependants(&state.pool, v)?
+            .iter()
+            .map(|d| d.name.clone())
+            .collect(),
         pool: Raw::from(state.dir.as_path()),
         mounted,
         oci,

@@ -20,7 +20,11 @@ impl Bounded {
     pub fn open(path: &Path) -> io::Result<Bounded> {
         let file = append(path)?;
         let length = file.metadata()?.len();
-        let mut log = Bounded { path: path.to_path_buf(), file, length };
+        let mut log = Bounded {
+            path: path.to_path_buf(),
+            file,
+            length,
+        };
         log.follow()?;
         Ok(log)
     }
@@ -57,14 +61,20 @@ impl Write for Bounded {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// Sets up logging: `COWFS_LOG`, else `RUST_LOG`, says what (default: info of ours). To the bounded
 /// file, or to standard error.
 pub fn init(file: Option<&Path>) {
-    let filter =
-        std::env::var("COWFS_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_else(|_| "warn,cowfs=info".into());
+    let filter = std::env::var("COWFS_LOG")
+        .or_else(|_| std::env::var("RUST_LOG"))
+        .unwrap_or_else(|_| "warn,cowfs=info".into());
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(&filter);
     if let Some(path) = file {

@@ -25,8 +25,8 @@ mod wire;
 pub use client::{Client, SOCKET, Start};
 pub use logging::init as log_to;
 pub use proto::{
-    Ended, Entry, Event, Failure, Greeting, ImageDetails, Inspect, Layer, Mount, MountOptions, OwnedPiece, Part, Pieces,
-    Progress, Raw, Removed, Reply, Request, Response, Row, VERSION,
+    Ended, Entry, Event, Failure, Greeting, ImageDetails, Inspect, Layer, Mount, MountOptions,
+    OwnedPiece, Part, Pieces, Progress, Raw, Removed, Reply, Request, Response, Row, VERSION,
 };
 pub use server::{Options, serve};
 pub use start::{LOG, Ready};

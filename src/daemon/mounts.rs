@@ -48,8 +48,19 @@ struct Served {
 
 impl Mounts {
     pub fn new(pool: Arc<Pool>, waker: Arc<OwnedFd>) -> Mounts {
-        let shared = Shared { table: Mutex::new(Table { next: 1, served: BTreeMap::new() }), changed: Condvar::new(), waker };
-        Mounts { pool, shared: Arc::new(shared), open: Mutex::new(HashMap::new()) }
+        let shared = Shared {
+            table: Mutex::new(Table {
+                next: 1,
+                served: BTreeMap::new(),
+            }),
+            changed: Condvar::new(),
+            waker,
+        };
+        Mounts {
+            pool,
+            shared: Arc::new(shared),
+            open: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The file system of a volume, opened if it is not. Opening finishes what a crash left.
@@ -76,30 +87,60 @@ impl Mounts {
 
     /// In the order they were made.
     pub fn list(&self) -> Vec<Mount> {
-        self.shared.table.lock().served.values().map(|s| s.mount.clone()).collect()
+        self.shared
+            .table
+            .lock()
+            .served
+            .values()
+            .map(|s| s.mount.clone())
+            .collect()
     }
 
     pub fn of(&self, id: VolumeId) -> Vec<Mount> {
-        self.shared.table.lock().served.values().filter(|s| s.mount.volume == id).map(|s| s.mount.clone()).collect()
+        self.shared
+            .table
+            .lock()
+            .served
+            .values()
+            .filter(|s| s.mount.volume == id)
+            .map(|s| s.mount.clone())
+            .collect()
     }
 
     fn connections(&self, id: VolumeId) -> Vec<Arc<Connection>> {
         let table = self.shared.table.lock();
-        table.served.values().filter(|s| s.mount.volume == id).filter_map(|s| s.connection.clone()).collect()
+        table
+            .served
+            .values()
+            .filter(|s| s.mount.volume == id)
+            .filter_map(|s| s.connection.clone())
+            .collect()
     }
 
     /// Serves a /dev/fuse descriptor for a volume.
-    pub fn serve(&self, name: &str, dir: Raw, options: &MountOptions, device: OwnedFd) -> Result<Response> {
+    pub fn serve(
+        &self,
+        name: &str,
+        dir: Raw,
+        options: &MountOptions,
+        device: OwnedFd,
+    ) -> Result<Response> {
         let info = resolve::any(&self.pool, name)?;
         let read_only = options.read_only || info.sealed;
         if info.building {
-            return Err(Error::Busy(format!("{} is being imported; mount it when that is done", info.name)));
+            return Err(Error::Busy(format!(
+                "{} is being imported; mount it when that is done",
+                info.name
+            )));
         }
         // From here on it is in use: not rolled back, and removed only when we are done.
         let fs = self.fs(info.id)?;
         let mount = {
             let mut table = self.shared.table.lock();
-            let same = table.served.values().find(|s| s.mount.volume == info.id && !(s.mount.read_only && info.sealed));
+            let same = table
+                .served
+                .values()
+                .find(|s| s.mount.volume == info.id && !(s.mount.read_only && info.sealed));
             if let Some(s) = same {
                 return Err(Error::Busy(format!(
                     "{} is mounted on {} already; unmount it there, or use 'mount --bind {} DIR'",
@@ -118,13 +159,23 @@ impl Mounts {
                 pid: options.pid,
                 since: Time::now(),
             };
-            table.served.insert(id, Served { mount: mount.clone(), connection: None, fs: fs.clone() });
+            table.served.insert(
+                id,
+                Served {
+                    mount: mount.clone(),
+                    connection: None,
+                    fs: fs.clone(),
+                },
+            );
             mount
         };
         let serve = ServeOptions {
             read_only,
             atime: !options.noatime,
-            squash: Squash { uid: options.uid, gid: options.gid },
+            squash: Squash {
+                uid: options.uid,
+                gid: options.gid,
+            },
             ..ServeOptions::default()
         };
         let connection = match crate::fuse::serve(fs, device, serve) {
@@ -141,7 +192,10 @@ impl Mounts {
         log::info!("{} is mounted on {}", mount.name, mount.dir);
         let (shared, id) = (self.shared.clone(), mount.id);
         connection.on_end(move || shared.end(id));
-        Ok(Response::Mounted(Mount { connection: connection.number(), ..mount }))
+        Ok(Response::Mounted(Mount {
+            connection: connection.number(),
+            ..mount
+        }))
     }
 
     pub fn attached(&self, mount: u64, connection: u32) -> Result<Response> {
@@ -162,7 +216,12 @@ impl Mounts {
             return Ok(Response::Ended(Ended { ended: true }));
         };
         while table.served.contains_key(&mount) {
-            if self.shared.changed.wait_until(&mut table, deadline).timed_out() {
+            if self
+                .shared
+                .changed
+                .wait_until(&mut table, deadline)
+                .timed_out()
+            {
                 break;
             }
         }
@@ -221,16 +280,27 @@ impl Mounts {
     pub fn abort_all(&self) {
         let all: Vec<_> = {
             let table = self.shared.table.lock();
-            table.served.values().map(|s| (s.mount.clone(), s.connection.clone())).collect()
+            table
+                .served
+                .values()
+                .map(|s| (s.mount.clone(), s.connection.clone()))
+                .collect()
         };
         for (mount, connection) in all {
-            let number = connection.as_ref().and_then(|c| c.number()).or(mount.connection);
+            let number = connection
+                .as_ref()
+                .and_then(|c| c.number())
+                .or(mount.connection);
             let aborted = match number {
                 Some(n) => crate::fuse::mount::abort(n),
                 None => Err(Error::Denied("this kernel does not tell its number".into())),
             };
             if let Err(e) = aborted {
-                log::error!("cannot cut off the mount of {} on {}: {e}", mount.name, mount.dir);
+                log::error!(
+                    "cannot cut off the mount of {} on {}: {e}",
+                    mount.name,
+                    mount.dir
+                );
             }
         }
     }
@@ -238,7 +308,10 @@ impl Mounts {
     /// `Busy`, with where, when the volume is mounted.
     pub fn refuse_mounted(&self, info: &VolumeInfo) -> Result<()> {
         match self.of(info.id).first() {
-            Some(m) => Err(Error::Busy(format!("{} is mounted on {}; unmount it first", info.name, m.dir))),
+            Some(m) => Err(Error::Busy(format!(
+                "{} is mounted on {}; unmount it first",
+                info.name, m.dir
+            ))),
             None => Ok(()),
         }
     }
@@ -249,7 +322,11 @@ impl Shared {
         let ended = self.table.lock().served.remove(&mount);
         self.changed.notify_all();
         let Some(ended) = ended else { return };
-        log::info!("{} is no longer mounted on {}", ended.mount.name, ended.mount.dir);
+        log::info!(
+            "{} is no longer mounted on {}",
+            ended.mount.name,
+            ended.mount.dir
+        );
         // umount(2) tells us nothing but this: what was written becomes durable now.
         let volume = ended.fs.volume().clone();
         drop(ended);

@@ -22,7 +22,8 @@ const PART_MAX: usize = 128;
 fn word(s: &str) -> bool {
     s.len() <= PART_MAX
         && s.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && s.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+        && s.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// A container's name.
@@ -34,7 +35,9 @@ pub fn container(name: &str) -> Result<()> {
         )));
     }
     if name.chars().all(|c| c.is_ascii_digit()) {
-        return Err(Error::Invalid(format!("'{name}' cannot name a container: only digits would be taken for an id")));
+        return Err(Error::Invalid(format!(
+            "'{name}' cannot name a container: only digits would be taken for an id"
+        )));
     }
     Ok(())
 }
@@ -47,7 +50,10 @@ pub fn snapshot(name: &str) -> Result<(&str, &str)> {
             "'{}' cannot name a snapshot: write CONTAINER@NAME with letters, digits, '_', '.', '-'",
             shown(name)
         ))),
-        None => Err(Error::Invalid(format!("'{}' is not a snapshot's name: write CONTAINER@NAME", shown(name)))),
+        None => Err(Error::Invalid(format!(
+            "'{}' is not a snapshot's name: write CONTAINER@NAME",
+            shown(name)
+        ))),
     }
 }
 
@@ -57,14 +63,24 @@ pub fn image(name: &str) -> Result<String> {
     let tag = tag.unwrap_or("latest");
     let tag_ok = tag.len() <= PART_MAX
         && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && tag.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        && tag
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     let parts = repository.split('/').count();
-    let repository_ok = repository.split('/').enumerate().all(|(i, part)| match part.split_once(':') {
-        Some((host, port)) => {
-            i == 0 && parts > 1 && word(host) && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
-        }
-        None => word(part),
-    });
+    let repository_ok =
+        repository
+            .split('/')
+            .enumerate()
+            .all(|(i, part)| match part.split_once(':') {
+                Some((host, port)) => {
+                    i == 0
+                        && parts > 1
+                        && word(host)
+                        && !port.is_empty()
+                        && port.chars().all(|c| c.is_ascii_digit())
+                }
+                None => word(part),
+            });
     let full = format!("{repository}:{tag}");
     if !tag_ok || !repository_ok || full.len() > MAX || repository == "sha256" {
         return Err(Error::Invalid(format!(
@@ -86,8 +102,12 @@ pub fn split_tag(name: &str) -> (&str, Option<&str>) {
 /// The end of a digest as one may type it: at least 4 hexadecimal digits after an optional `sha256:`.
 pub fn digest_start(typed: &str) -> Option<&str> {
     let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
-    (digits.len() >= 4 && digits.len() <= 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-        .then_some(digits)
+    (digits.len() >= 4
+        && digits.len() <= 64
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+    .then_some(digits)
 }
 
 /// A name for messages: one line, bounded.
@@ -102,7 +122,12 @@ pub fn shown(name: &str) -> String {
 /// A made-up container name.
 pub fn made_up() -> String {
     let r = random();
-    let pick = |words: &[&'static str], n: u64| words.get((n % words.len().max(1) as u64) as usize).copied().unwrap_or("a");
+    let pick = |words: &[&'static str], n: u64| {
+        words
+            .get((n % words.len().max(1) as u64) as usize)
+            .copied()
+            .unwrap_or("a")
+    };
     format!("{}_{}", pick(LEFT, r), pick(RIGHT, r >> 20))
 }
 
@@ -115,7 +140,9 @@ fn random() -> u64 {
     let mut b = [0; 8];
     match getrandom::fill(&mut b) {
         Ok(()) => u64::from_le_bytes(b),
-        Err(_) => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64),
+        Err(_) => std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64),
     }
 }
 

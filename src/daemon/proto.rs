@@ -126,11 +126,11 @@ pub enum Request {
         #[serde(default)]
         options: MountOptions,
     },
-    /// The mount is where it belongs; `device` is its st_dev as mountinfo shows it (major << 32 | minor).
+    /// The mount is where it belongs; `connection` is the kernel's number for it (`MountInfo::connection`).
     /// `Done`.
     Attached {
         mount: u64,
-        device: u64,
+        connection: u32,
     },
     /// What is mounted: `Part::Mount` each, then `Done`.
     Mounts,
@@ -181,7 +181,11 @@ impl Request {
     /// The request's name, for messages.
     pub fn verb(&self) -> String {
         match serde_json::to_value(self) {
-            Ok(Value::Object(o)) => o.get("do").and_then(Value::as_str).unwrap_or("?").to_owned(),
+            Ok(Value::Object(o)) => o
+                .get("do")
+                .and_then(Value::as_str)
+                .unwrap_or("?")
+                .to_owned(),
             _ => "?".into(),
         }
     }

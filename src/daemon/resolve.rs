@@ -25,7 +25,11 @@ pub(super) fn find(pool: &Pool, typed: &str, image_first: bool) -> Result<Option
         (_, None) => Ok::<_, Error>(visible(pool.find(&format!("{typed}:latest"))?)),
         _ => Ok(None),
     };
-    let by_name = if image_first { latest()?.map_or_else(exact, |v| Ok(Some(v)))? } else { exact()?.map_or_else(latest, |v| Ok(Some(v)))? };
+    let by_name = if image_first {
+        latest()?.map_or_else(exact, |v| Ok(Some(v)))?
+    } else {
+        exact()?.map_or_else(latest, |v| Ok(Some(v)))?
+    };
     if by_name.is_some() {
         return Ok(by_name);
     }
@@ -53,14 +57,24 @@ fn by_digest(pool: &Pool, typed: &str, digits: &str) -> Result<Option<VolumeInfo
             continue;
         }
         let matches = match v.kind {
-            Kind::Layer => v.name.strip_prefix("sha256:").is_some_and(|d| d.starts_with(digits)),
-            Kind::Image => super::images::digest(pool, v.id)?
-                .is_some_and(|d| d.strip_prefix("sha256:").is_some_and(|d| d.starts_with(digits))),
+            Kind::Layer => v
+                .name
+                .strip_prefix("sha256:")
+                .is_some_and(|d| d.starts_with(digits)),
+            Kind::Image => super::images::digest(pool, v.id)?.is_some_and(|d| {
+                d.strip_prefix("sha256:")
+                    .is_some_and(|d| d.starts_with(digits))
+            }),
             _ => false,
         };
         if matches {
             if let Some(other) = found.filter(|o| o.kind == v.kind) {
-                return Err(Error::Invalid(format!("'{}' is the beginning of more than one digest: {}, {}", names::shown(typed), other.name, v.name)));
+                return Err(Error::Invalid(format!(
+                    "'{}' is the beginning of more than one digest: {}, {}",
+                    names::shown(typed),
+                    other.name,
+                    v.name
+                )));
             }
             found = Some(v);
         }
@@ -69,5 +83,8 @@ fn by_digest(pool: &Pool, typed: &str, digits: &str) -> Result<Option<VolumeInfo
 }
 
 fn missing(typed: &str) -> Error {
-    Error::NotFound(format!("nothing here is called '{}'; 'cowfs list' shows what there is", names::shown(typed)))
+    Error::NotFound(format!(
+        "nothing here is called '{}'; 'cowfs list' shows what there is",
+        names::shown(typed)
+    ))
 }

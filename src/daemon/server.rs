@@ -8,7 +8,7 @@ use super::state::State;
 use super::systemd;
 use super::wire::Wire;
 use crate::base::{Error, Result};
-use crate::pool::Pool;
+use crate::pool::{Config, Opened, Pool};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::mem::MaybeUninit;
@@ -37,14 +37,21 @@ pub struct Options {
 impl Options {
     /// COWFS_IDLE_SECS, else a few seconds.
     pub fn usual_idle() -> Duration {
-        let secs = std::env::var("COWFS_IDLE_SECS").ok().and_then(|s| s.parse::<f64>().ok());
-        secs.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(IDLE)
+        let secs = std::env::var("COWFS_IDLE_SECS")
+            .ok()
+            .and_then(|s| s.parse::<f64>().ok());
+        secs.and_then(|s| Duration::try_from_secs_f64(s).ok())
+            .unwrap_or(IDLE)
     }
 }
 
 /// Runs the daemon in this process until it may leave.
 pub fn serve(options: Options) -> Result<()> {
-    let Options { pool: dir, mut ready, idle } = options;
+    let Options {
+        pool: dir,
+        mut ready,
+        idle,
+    } = options;
     if let Some(r) = &mut ready {
         r.say(&Readiness::Starting);
     }
@@ -60,8 +67,17 @@ pub fn serve(options: Options) -> Result<()> {
     if let Some(mut r) = ready.take() {
         r.say(&Readiness::Ready);
     }
-    log::info!("cowfs {} serves {} (process {})", env!("CARGO_PKG_VERSION"), dir.display(), std::process::id());
-    systemd::notify(&format!("READY=1\nMAINPID={}\nSTATUS=serving {}", std::process::id(), dir.display()));
+    log::info!(
+        "cowfs {} serves {} (process {})",
+        env!("CARGO_PKG_VERSION"),
+        dir.display(),
+        std::process::id()
+    );
+    systemd::notify(&format!(
+        "READY=1\nMAINPID={}\nSTATUS=serving {}",
+        std::process::id(),
+        dir.display()
+    ));
     server.run();
     server.leave()
 }
@@ -73,6 +89,8 @@ struct Server {
     wake: OwnedFd,
     state: Arc<State>,
     idle: Option<Duration>,
+    /// The pool's lock is in here.
+    opened: Opened,
 }
 
 impl Server {
@@ -82,19 +100,28 @@ impl Server {
         raise_limits();
         let what = || format!("starting the daemon of {}", dir.display());
         let signals = signals().map_err(|e| Error::io(what(), e))?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| Error::io(what(), e.into()))?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|e| Error::io(what(), e.into()))?;
         let waker = wake.try_clone().map_err(|e| Error::io(what(), e))?;
-        let pool = Pool::open_dir(dir, None)?;
+        let opened = Pool::open_dir(dir, Config::default())?;
         // The pool's lock is ours: whatever socket is there has nobody behind it.
         let listener = match listen(dir) {
             Ok(l) => l,
             Err(e) => {
-                let _ = pool.close();
+                let _ = opened.pool.close();
                 return Err(Error::io(dir.join(SOCKET).display().to_string(), e));
             }
         };
-        let state = Arc::new(State::new(pool, dir.to_path_buf(), waker));
-        Ok(Server { dir: dir.to_path_buf(), listener, signals, wake, state, idle })
+        let state = Arc::new(State::new(opened.pool.clone(), dir.to_path_buf(), waker));
+        Ok(Server {
+            dir: dir.to_path_buf(),
+            listener,
+            signals,
+            wake,
+            state,
+            idle,
+            opened,
+        })
     }
 
     fn run(&mut self) {
@@ -149,7 +176,10 @@ impl Server {
 
     /// Waits for a client, a signal, or a change; answers whether the first two came.
     fn wait(&self, limit: Option<Duration>) -> (bool, bool) {
-        let limit = limit.map(|d| Timespec { tv_sec: d.as_secs() as i64, tv_nsec: i64::from(d.subsec_nanos()) });
+        let limit = limit.map(|d| Timespec {
+            tv_sec: d.as_secs() as i64,
+            tv_nsec: i64::from(d.subsec_nanos()),
+        });
         let mut fds = [
             PollFd::new(&self.listener, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
@@ -158,7 +188,10 @@ impl Server {
         if poll(&mut fds, limit.as_ref()).is_err() {
             return (false, false);
         }
-        let came = |i: usize| fds.get(i).is_some_and(|f| f.revents().contains(PollFlags::IN));
+        let came = |i: usize| {
+            fds.get(i)
+                .is_some_and(|f| f.revents().contains(PollFlags::IN))
+        };
         if came(2) {
             let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
         }
@@ -173,7 +206,14 @@ impl Server {
     fn accept(&self) {
         let stream = match self.listener.accept() {
             Ok((s, _)) => s,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                return;
+            }
             Err(e) => {
                 log::warn!("accept: {e}");
                 std::thread::sleep(Duration::from_millis(50));
@@ -198,7 +238,9 @@ impl Server {
         if uid != me && uid != 0 {
             greeting.refusal = Some(format!("the pool {} is user {me}'s", self.dir.display()));
         } else if self.state.clients() >= CLIENTS_MAX {
-            greeting.refusal = Some(format!("it serves {CLIENTS_MAX} clients already; try again later"));
+            greeting.refusal = Some(format!(
+                "it serves {CLIENTS_MAX} clients already; try again later"
+            ));
         }
         let refused = greeting.refusal.clone();
         let guard = self.state.admit(&stream)?;
@@ -223,7 +265,9 @@ impl Server {
             return;
         }
         if n == 1 {
-            let text = format!("told to end; {mounts} mounts are in use: leaving when the last is unmounted");
+            let text = format!(
+                "told to end; {mounts} mounts are in use: leaving when the last is unmounted"
+            );
             log::warn!("{text} (tell again to cut them off)");
             systemd::notify(&format!("STATUS={text}"));
             if let Err(e) = self.state.pool.sync() {
@@ -241,7 +285,7 @@ impl Server {
         // waits for our lock. Who waits in the queue is not greeted, and does the same.
         let _ = std::fs::remove_file(self.dir.join(SOCKET));
         drop(self.listener);
-        let closed = self.state.pool.close();
+        let closed = self.opened.pool.close();
         match &closed {
             Ok(()) => log::info!("left {}", self.dir.display()),
             Err(e) => log::error!("closing {}: {e}", self.dir.display()),
@@ -253,7 +297,11 @@ impl Server {
 /// Binds beside the name and moves it there, so that the socket appears with its mode, at once.
 fn listen(dir: &Path) -> io::Result<UnixListener> {
     use rustix::fs::{Mode, OFlags, open};
-    let at = open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let at = open(
+        dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let new = format!("{SOCKET}.new");
     match std::fs::remove_file(dir.join(&new)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -261,7 +309,10 @@ fn listen(dir: &Path) -> io::Result<UnixListener> {
     }
     // Through the descriptor: a socket's path may only have 107 bytes.
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{new}", at.as_raw_fd()))?;
-    std::fs::set_permissions(dir.join(&new), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::fs::set_permissions(
+        dir.join(&new),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )?;
     listener.set_nonblocking(true)?;
     std::fs::rename(dir.join(&new), dir.join(SOCKET))?;
     Ok(listener)

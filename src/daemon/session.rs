@@ -34,7 +34,8 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
             Ok(None) => return,
             Err(e) => {
                 log::debug!("a client: {e}");
-                let failure = Reply::Error((&Error::Invalid(format!("request not understood: {e}"))).into());
+                let failure =
+                    Reply::Error((&Error::Invalid(format!("request not understood: {e}"))).into());
                 let _ = wire.send(&failure, &[]);
                 return;
             }
@@ -42,7 +43,12 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
         guard.busy(true);
         let fds = wire.take_fds();
         log::debug!("asked: {request:?}");
-        let talk = Talk { state, wire: Mutex::new(&mut wire), lost: AtomicBool::new(false), last: Mutex::new(None) };
+        let talk = Talk {
+            state,
+            wire: Mutex::new(&mut wire),
+            lost: AtomicBool::new(false),
+            last: Mutex::new(None),
+        };
         let asked = request.verb();
         let result = catch_unwind(AssertUnwindSafe(|| dispatch(&talk, request, fds)));
         let lost = talk.lost.load(Ordering::Relaxed);
@@ -55,7 +61,10 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
             Err(_) => {
                 let log = state.dir.join(super::start::LOG);
                 let e = Error::io(
-                    format!("a fault in the daemon while it worked on '{asked}'; see {}", log.display()),
+                    format!(
+                        "a fault in the daemon while it worked on '{asked}'; see {}",
+                        log.display()
+                    ),
                     std::io::ErrorKind::Other.into(),
                 );
                 Reply::Error((&e).into())
@@ -77,7 +86,10 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
 fn dispatch(talk: &Talk<'_>, request: Request, fds: Vec<OwnedFd>) -> Result<Response> {
     let state = talk.state;
     let mut fds = fds.into_iter();
-    let mut fd = || fds.next().ok_or_else(|| Error::Invalid("the request came without its file descriptor".into()));
+    let mut fd = || {
+        fds.next()
+            .ok_or_else(|| Error::Invalid("the request came without its file descriptor".into()))
+    };
     // What helps to end is served to the end.
     match &request {
         Request::Ping
@@ -102,8 +114,15 @@ fn dispatch(talk: &Talk<'_>, request: Request, fds: Vec<OwnedFd>) -> Result<Resp
         Request::Stop => {
             let mounts = state.mounts.list();
             if let Some(m) = mounts.first() {
-                let more = if mounts.len() > 1 { format!(" and {} more", mounts.len() - 1) } else { String::new() };
-                return Err(Error::Busy(format!("{} is mounted on {}{more}; unmount first", m.name, m.dir)));
+                let more = if mounts.len() > 1 {
+                    format!(" and {} more", mounts.len() - 1)
+                } else {
+                    String::new()
+                };
+                return Err(Error::Busy(format!(
+                    "{} is mounted on {}{more}; unmount first",
+                    m.name, m.dir
+                )));
             }
             state.ask_stop();
             Ok(Response::Done)
@@ -112,7 +131,9 @@ fn dispatch(talk: &Talk<'_>, request: Request, fds: Vec<OwnedFd>) -> Result<Resp
         Request::List { kinds } => listing::list(talk, &kinds),
         Request::Inspect { name } => listing::inspect(state, &name),
         Request::History { name } => listing::history(talk, &name),
-        Request::Create { image, name, size } => volumes::create(state, &image, name.as_deref(), size),
+        Request::Create { image, name, size } => {
+            volumes::create(state, &image, name.as_deref(), size)
+        }
         Request::Snapshot { name } => volumes::snapshot(state, &name),
         Request::Clone { source, name } => volumes::clone(state, &source, &name),
         Request::Rollback { name } => volumes::rollback(state, &name),
@@ -133,7 +154,12 @@ fn dispatch(talk: &Talk<'_>, request: Request, fds: Vec<OwnedFd>) -> Result<Resp
         Request::Stat { name, path, follow } => files::stat(state, &name, &path, follow),
         Request::Ls { name, path } => files::ls(talk, &name, &path),
         Request::Read { name, path } => files::read(talk, &name, &path, fd()?),
-        Request::Write { name, path, entry, xattrs } => files::write(talk, &name, &path, &entry, &xattrs, fd().ok()),
+        Request::Write {
+            name,
+            path,
+            entry,
+            xattrs,
+        } => files::write(talk, &name, &path, &entry, &xattrs, fd().ok()),
         Request::Commit => Err(Error::Invalid("nothing to commit".into())),
     }
 }
@@ -162,7 +188,12 @@ impl Talk<'_> {
             *last = Some(now);
         }
         self.alive()?;
-        self.send(&Reply::Progress(Progress { what: what.to_owned(), done, total, bytes }))
+        self.send(&Reply::Progress(Progress {
+            what: what.to_owned(),
+            done,
+            total,
+            bytes,
+        }))
     }
 
     pub fn part(&self, part: Part) -> Result<()> {
@@ -192,7 +223,10 @@ impl Talk<'_> {
     pub fn readable(&self, fd: &OwnedFd) -> Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         loop {
-            let limit = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+            let limit = Timespec {
+                tv_sec: 0,
+                tv_nsec: 200_000_000,
+            };
             match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => self.alive()?,
                 // What cannot be polled can be read.

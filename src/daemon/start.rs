@@ -77,7 +77,11 @@ pub(super) fn daemon(pool: &Path) -> Result<()> {
         Said::Ready => Ok(()),
         Said::Failed(e) => Err(e),
         Said::Nothing => Err(Error::io(
-            format!("the daemon of {} ended before it was ready; see {}", pool.display(), pool.join(LOG).display()),
+            format!(
+                "the daemon of {} ended before it was ready; see {}",
+                pool.display(),
+                pool.join(LOG).display()
+            ),
             io::ErrorKind::UnexpectedEof.into(),
         )),
     }
@@ -139,14 +143,21 @@ fn launch(pool: &Path, prefix: Option<&[String]>, patience: Option<Duration>) ->
                 _ => libc::_exit(0),
             }
             // Nothing that the caller happened to have open lives on in the daemon.
-            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            libc::syscall(
+                libc::SYS_close_range,
+                3,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
             if libc::fcntl(number, libc::F_SETFD, 0) < 0 {
                 return Err(io::Error::last_os_error());
             }
             Ok(())
         });
     }
-    let mut middle = command.spawn().map_err(|e| Error::io(format!("{} ({})", what(), exe.display()), e))?;
+    let mut middle = command
+        .spawn()
+        .map_err(|e| Error::io(format!("{} ({})", what(), exe.display()), e))?;
     drop(write);
     let _ = middle.wait();
     Ok(listen(read, patience))
@@ -156,8 +167,14 @@ fn launch(pool: &Path, prefix: Option<&[String]>, patience: Option<Duration>) ->
 fn listen(read: OwnedFd, patience: Option<Duration>) -> Said {
     if let Some(patience) = patience {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
-        if !matches!(poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&limit)), Ok(1..)) {
+        let limit = Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        if !matches!(
+            poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&limit)),
+            Ok(1..)
+        ) {
             return Said::Nothing;
         }
     }
@@ -175,7 +192,10 @@ fn listen(read: OwnedFd, patience: Option<Duration>) -> Said {
 
 /// This program, or the one COWFS_PROGRAM names (for programs that use the library).
 fn program() -> PathBuf {
-    if let Some(p) = std::env::var_os("COWFS_PROGRAM").map(PathBuf::from).filter(|p| p.is_absolute()) {
+    if let Some(p) = std::env::var_os("COWFS_PROGRAM")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute())
+    {
         return p;
     }
     match std::env::current_exe() {
@@ -193,7 +213,9 @@ fn scope_command() -> Option<Vec<String>> {
         return None;
     }
     let path = std::env::var_os("PATH")?;
-    let tool = std::env::split_paths(&path).map(|d| d.join("systemd-run")).find(|p| p.is_file())?;
+    let tool = std::env::split_paths(&path)
+        .map(|d| d.join("systemd-run"))
+        .find(|p| p.is_file())?;
     let mut words = vec![tool.to_str()?.to_owned()];
     if !rustix::process::geteuid().is_root() {
         words.push("--user".into());
@@ -207,6 +229,9 @@ pub(super) fn in_service(cgroup: &str) -> bool {
     cgroup
         .lines()
         .filter_map(|l| l.splitn(3, ':').nth(2))
-        .filter_map(|path| path.rsplit('/').find(|p| p.ends_with(".service") || p.ends_with(".scope")))
+        .filter_map(|path| {
+            path.rsplit('/')
+                .find(|p| p.ends_with(".service") || p.ends_with(".scope"))
+        })
         .any(|unit| unit.ends_with(".service"))
 }

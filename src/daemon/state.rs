@@ -66,13 +66,24 @@ impl State {
     pub fn admit(self: &Arc<Self>, stream: &UnixStream) -> io::Result<Guard> {
         let stream = stream.try_clone()?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.clients.lock().insert(id, Seat { stream, busy: false });
-        Ok(Guard { state: self.clone(), id })
+        self.clients.lock().insert(
+            id,
+            Seat {
+                stream,
+                busy: false,
+            },
+        );
+        Ok(Guard {
+            state: self.clone(),
+            id,
+        })
     }
 
     /// Whether freed space is still being given back.
     pub fn reclaiming(&self) -> bool {
-        self.pool.status().is_ok_and(|s| s.reclaiming > 0 && s.failed.is_none())
+        self.pool
+            .status()
+            .is_ok_and(|s| s.reclaiming > 0 && s.failed.is_none())
     }
 
     /// No new work from now on; who waits for nothing is let go.

@@ -37,11 +37,15 @@ pub(super) fn out(talk: &Talk<'_>, fs: &Fs, attr: &Attr, to: &OwnedFd) -> Result
             }
             end = fs.seek(attr.ino, at, Seek::Hole)?.min(attr.size);
         }
-        let want = usize::try_from(end.saturating_sub(at)).unwrap_or(STEP).min(STEP);
+        let want = usize::try_from(end.saturating_sub(at))
+            .unwrap_or(STEP)
+            .min(STEP);
         if want == 0 {
             break;
         }
-        let n = fs.read_with(attr.ino, at, want, |bytes| send(talk, to, regular.then_some(at), bytes))??;
+        let n = fs.read_with(attr.ino, at, want, |bytes| {
+            send(talk, to, regular.then_some(at), bytes)
+        })??;
         if n == 0 {
             break;
         }
@@ -77,7 +81,10 @@ fn send(talk: &Talk<'_>, to: &OwnedFd, offset: Option<u64>, bytes: &[u8]) -> Res
 fn writable(talk: &Talk<'_>, to: &OwnedFd) -> Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     loop {
-        let limit = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let limit = Timespec {
+            tv_sec: 0,
+            tv_nsec: 200_000_000,
+        };
         match poll(&mut [PollFd::new(to, PollFlags::OUT)], Some(&limit)) {
             Ok(0) | Err(Errno::INTR) => talk.alive()?,
             _ => return Ok(()),
@@ -90,7 +97,13 @@ fn writable(talk: &Talk<'_>, to: &OwnedFd) -> Result<()> {
 pub(super) fn fill(talk: &Talk<'_>, fs: &Fs, ino: Ino, from: OwnedFd) -> Result<()> {
     let stat = rustix::fs::fstat(&from).map_err(io)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => fill_sparsely(talk, fs, ino, &from, u64::try_from(stat.st_size).unwrap_or(0)),
+        FileType::RegularFile => fill_sparsely(
+            talk,
+            fs,
+            ino,
+            &from,
+            u64::try_from(stat.st_size).unwrap_or(0),
+        ),
         FileType::Directory => Err(Error::Posix(libc::EISDIR)),
         _ => fill_from_stream(talk, fs, ino, &from),
     }
@@ -109,7 +122,9 @@ fn fill_sparsely(talk: &Talk<'_>, fs: &Fs, ino: Ino, from: &OwnedFd, size: u64) 
             // No holes on that file system.
             Err(_) => at,
         };
-        let end = rustix::fs::seek(from, SeekFrom::Hole(at)).unwrap_or(size).clamp(at, size);
+        let end = rustix::fs::seek(from, SeekFrom::Hole(at))
+            .unwrap_or(size)
+            .clamp(at, size);
         if end == at {
             break;
         }
@@ -132,7 +147,10 @@ fn fill_sparsely(talk: &Talk<'_>, fs: &Fs, ino: Ino, from: &OwnedFd, size: u64) 
 /// A hole at the end.
 fn grow(fs: &Fs, ino: Ino, size: u64) -> Result<()> {
     if fs.attr(ino)?.size < size {
-        let set = crate::fs::SetAttr { size: Some(size), ..Default::default() };
+        let set = crate::fs::SetAttr {
+            size: Some(size),
+            ..Default::default()
+        };
         fs.set_attr(ino, &set, &crate::fs::Cred::ROOT)?;
     }
     Ok(())

@@ -13,12 +13,19 @@ use std::sync::atomic::Ordering;
 /// Tries at a made-up name before giving up.
 const TRIES: usize = 64;
 
-pub(super) fn create(state: &State, image: &str, name: Option<&str>, size: Option<u64>) -> Result<Response> {
+pub(super) fn create(
+    state: &State,
+    image: &str,
+    name: Option<&str>,
+    size: Option<u64>,
+) -> Result<Response> {
     if let Some(name) = name {
         names::container(name)?;
     }
     if size.is_some_and(|s| s < BLOCK) {
-        return Err(Error::Invalid(format!("a size limit of less than {BLOCK} bytes leaves no room for a file")));
+        return Err(Error::Invalid(format!(
+            "a size limit of less than {BLOCK} bytes leaves no room for a file"
+        )));
     }
     state.naming(|| {
         let source = resolve::image(&state.pool, image)?;
@@ -43,7 +50,12 @@ pub(super) fn clone(state: &State, source: &str, name: &str) -> Result<Response>
 }
 
 /// A writable volume that begins as `source` is.
-fn copy(state: &State, source: &VolumeInfo, name: Option<&str>, limit: Option<u64>) -> Result<Response> {
+fn copy(
+    state: &State,
+    source: &VolumeInfo,
+    name: Option<&str>,
+    limit: Option<u64>,
+) -> Result<Response> {
     let new = |name: String| NewVolume {
         name,
         kind: Kind::Container,
@@ -53,11 +65,18 @@ fn copy(state: &State, source: &VolumeInfo, name: Option<&str>, limit: Option<u6
         sealed: false,
     };
     let made = match name {
-        Some(name) => state.pool.create(&new(name.to_owned())).map_err(|e| taken(e, name))?,
+        Some(name) => state
+            .pool
+            .create(&new(name.to_owned()))
+            .map_err(|e| taken(e, name))?,
         None => {
             let mut tries = 0;
             loop {
-                let name = if tries < 4 { names::made_up() } else { names::made_up_longer() };
+                let name = if tries < 4 {
+                    names::made_up()
+                } else {
+                    names::made_up_longer()
+                };
                 match state.pool.create(&new(name)) {
                     Err(Error::Exists(_)) if tries < TRIES => tries += 1,
                     r => break r?,
@@ -136,14 +155,25 @@ pub(super) fn rollback(state: &State, name: &str) -> Result<Response> {
         let snapshot = resolve::any(&state.pool, name)?;
         let of = match (snapshot.kind, snapshot.name.split_once('@')) {
             (Kind::Snapshot, Some((of, _))) => of,
-            _ => return Err(Error::Invalid(format!("{} is no snapshot; name one as CONTAINER@NAME", snapshot.name))),
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "{} is no snapshot; name one as CONTAINER@NAME",
+                    snapshot.name
+                )));
+            }
         };
         let container = resolve::any(&state.pool, of)?;
         state.mounts.refuse_mounted(&container)?;
-        state.pool.rollback(container.id, snapshot.id).map_err(|e| match e {
-            Error::Busy(_) => Error::Busy(format!("{} is being read by another command; try again", container.name)),
-            e => e,
-        })?;
+        state
+            .pool
+            .rollback(container.id, snapshot.id)
+            .map_err(|e| match e {
+                Error::Busy(_) => Error::Busy(format!(
+                    "{} is being read by another command; try again",
+                    container.name
+                )),
+                e => e,
+            })?;
         Ok(Response::Done)
     })
 }
@@ -157,7 +187,9 @@ pub(super) fn rename(state: &State, old: &str, new: &str) -> Result<Response> {
             None => Ok(()),
         };
         match v.kind {
-            Kind::Layer => Err(Error::Invalid("a layer's name is its chain ID, which does not change".into())),
+            Kind::Layer => Err(Error::Invalid(
+                "a layer's name is its chain ID, which does not change".into(),
+            )),
             Kind::Image => {
                 let full = names::image(new)?;
                 if full != v.name {
@@ -168,10 +200,16 @@ pub(super) fn rename(state: &State, old: &str, new: &str) -> Result<Response> {
             }
             Kind::Snapshot => {
                 let of = v.name.split_once('@').map_or("", |(of, _)| of);
-                let full = if new.contains('@') { new.to_owned() } else { format!("{of}@{new}") };
+                let full = if new.contains('@') {
+                    new.to_owned()
+                } else {
+                    format!("{of}@{new}")
+                };
                 let (of_new, _) = names::snapshot(&full)?;
                 if of_new != of {
-                    return Err(Error::Invalid(format!("a snapshot of {of} stays one: rename it to {of}@NAME")));
+                    return Err(Error::Invalid(format!(
+                        "a snapshot of {of} stays one: rename it to {of}@NAME"
+                    )));
                 }
                 if full != v.name {
                     free(&full)?;
@@ -216,15 +254,23 @@ pub(super) fn remove(state: &State, asked: &[String], force: bool) -> Result<Res
                 }
                 // Deleted twice is success, where the user says so.
                 None if force => {}
-                None => return Err(Error::NotFound(format!("nothing here is called '{}'; nothing was removed", shown(name)))),
+                None => {
+                    return Err(Error::NotFound(format!(
+                        "nothing here is called '{}'; nothing was removed",
+                        shown(name)
+                    )));
+                }
             }
         }
         let line = Lineage::look(pool)?;
         // What goes along, or stands in the way. Dependants have dependants: until nothing is new.
         let mut queue: Vec<VolumeInfo> = going.values().cloned().collect();
         while let Some(v) = queue.pop() {
-            let others: Vec<&VolumeInfo> =
-                line.dependants(pool, &v)?.into_iter().filter(|d| !going.contains_key(&d.id)).collect();
+            let others: Vec<&VolumeInfo> = line
+                .dependants(pool, &v)?
+                .into_iter()
+                .filter(|d| !going.contains_key(&d.id))
+                .collect();
             if others.is_empty() {
                 continue;
             }
@@ -241,7 +287,10 @@ pub(super) fn remove(state: &State, asked: &[String], force: bool) -> Result<Res
         for v in going.values().rev() {
             pool.remove(v.id)?;
             let deferred = pool.info(v.id).is_ok_and(|v| v.removing);
-            removed.push(Removed { name: v.name.clone(), deferred });
+            removed.push(Removed {
+                name: v.name.clone(),
+                deferred,
+            });
         }
         if going.values().any(|v| v.kind == Kind::Image) {
             drop_layers(state)?;
@@ -259,10 +308,18 @@ pub(super) fn drop_layers(state: &State) -> Result<()> {
     let line = Lineage::look(&state.pool)?;
     let mut wanted: HashSet<VolumeId> = HashSet::new();
     for v in line.all().filter(|v| v.kind != Kind::Layer && !v.removing) {
-        wanted.extend(line.sources(v).iter().filter(|s| s.kind == Kind::Layer).map(|s| s.id));
+        wanted.extend(
+            line.sources(v)
+                .iter()
+                .filter(|s| s.kind == Kind::Layer)
+                .map(|s| s.id),
+        );
     }
-    let mut unwanted: Vec<_> =
-        line.all().filter(|v| v.kind == Kind::Layer && !v.removing && !v.building && !wanted.contains(&v.id)).map(|v| v.id).collect();
+    let mut unwanted: Vec<_> = line
+        .all()
+        .filter(|v| v.kind == Kind::Layer && !v.removing && !v.building && !wanted.contains(&v.id))
+        .map(|v| v.id)
+        .collect();
     unwanted.sort();
     for id in unwanted.into_iter().rev() {
         state.pool.remove(id)?;
@@ -282,8 +339,16 @@ fn in_the_way(v: &VolumeInfo, others: &[&VolumeInfo]) -> Error {
         Kind::Container => "snapshots",
         _ => "images that stand on it",
     };
-    let hint = if v.kind == Kind::Layer { "remove these; it goes with the last" } else { "remove these first, or all with -f" };
-    Error::Busy(format!("{} has {what}: {}; {hint}", v.name, names.join(", ")))
+    let hint = if v.kind == Kind::Layer {
+        "remove these; it goes with the last"
+    } else {
+        "remove these first, or all with -f"
+    };
+    Error::Busy(format!(
+        "{} has {what}: {}; {hint}",
+        v.name,
+        names.join(", ")
+    ))
 }
 
 fn taken(e: Error, name: &str) -> Error {

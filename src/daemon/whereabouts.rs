@@ -20,11 +20,16 @@ pub(super) fn diff(talk: &Talk<'_>, name: &str, base: Option<&str>) -> Result<Re
         None => {
             let line = Lineage::look(&state.pool)?;
             let found = match of.kind {
-                crate::pool::Kind::Image | crate::pool::Kind::Layer => of.source.and_then(|s| line.get(s)),
+                crate::pool::Kind::Image | crate::pool::Kind::Layer => {
+                    of.source.and_then(|s| line.get(s))
+                }
                 _ => line.image_of(&state.pool, &of)?,
             };
             found.cloned().ok_or_else(|| {
-                Error::NotFound(format!("what {} was made from is gone; name what to compare it with", of.name))
+                Error::NotFound(format!(
+                    "what {} was made from is gone; name what to compare it with",
+                    of.name
+                ))
             })?
         }
     };
@@ -38,7 +43,10 @@ pub(super) fn diff(talk: &Talk<'_>, name: &str, base: Option<&str>) -> Result<Re
             ChangeKind::Changed => "C",
             ChangeKind::Deleted => "D",
         };
-        talk.part(Part::Change { kind: kind.into(), path: Raw(path) })?;
+        talk.part(Part::Change {
+            kind: kind.into(),
+            path: Raw(path),
+        })?;
     }
     Ok(Response::Done)
 }
@@ -51,13 +59,18 @@ pub(super) fn map(state: &State, name: &str, path: &Raw) -> Result<Response> {
     let fs = state.mounts.fs(v.id)?;
     let attr = files::walk(&fs, path.as_bytes(), true)?.attr;
     if attr.mode & libc::S_IFMT != libc::S_IFREG {
-        return Err(Error::Invalid(format!("{path} is not a regular file: it has no blocks")));
+        return Err(Error::Invalid(format!(
+            "{path} is not a regular file: it has no blocks"
+        )));
     }
     state.mounts.flush_file(v.id, attr.ino);
     let attr = fs.attr(attr.ino)?;
     let pieces = fs.pieces(attr.ino, 0..attr.size)?;
     if pieces.len() > PIECES_MAX {
-        return Err(Error::Invalid(format!("{path} is in {} pieces, more than can be told at once", pieces.len())));
+        return Err(Error::Invalid(format!(
+            "{path} is in {} pieces, more than can be told at once",
+            pieces.len()
+        )));
     }
     let owners = owners(state, &v, attr.ino, &pieces)?;
     let pieces = pieces
@@ -116,11 +129,19 @@ fn places(fs: &Arc<Fs>, ino: Ino) -> Result<BTreeMap<u64, Piece>> {
         Ok(_) | Err(Error::Posix(_) | Error::NotFound(_)) => return Ok(BTreeMap::new()),
         Err(e) => return Err(e),
     };
-    Ok(fs.pieces(ino, 0..size)?.into_iter().map(|p| (p.file_offset, p)).collect())
+    Ok(fs
+        .pieces(ino, 0..size)?
+        .into_iter()
+        .map(|p| (p.file_offset, p))
+        .collect())
 }
 
 fn holds(theirs: &BTreeMap<u64, Piece>, p: &Piece) -> bool {
-    let Some((start, t)) = theirs.range(..=p.file_offset).next_back() else { return false };
+    let Some((start, t)) = theirs.range(..=p.file_offset).next_back() else {
+        return false;
+    };
     let into = p.file_offset - start;
-    into < t.length && t.inline == p.inline && (p.inline || t.physical.checked_add(into) == Some(p.physical))
+    into < t.length
+        && t.inline == p.inline
+        && (p.inline || t.physical.checked_add(into) == Some(p.physical))
 }
