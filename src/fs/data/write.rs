@@ -225,6 +225,9 @@ impl Fs {
         }
         if effect.times {
             item.modified(Time::now());
+        } else if !effect.quiet {
+            // Written back by the kernel, which sets the times itself: content changed all the same.
+            item.version = item.version.wrapping_add(1);
         }
         write_inode(op, ino, &item);
         Ok(())
