@@ -91,8 +91,10 @@ pub(crate) struct Alloc {
     pending: HashMap<VChunk, Pending>,
     purged_at: u64,
     epoch: u64,
-    /// Where the search for PARTIAL items goes on; `None`: nothing new since it found nothing.
+    /// Where the search for PARTIAL items goes on; `None`: nothing new since it came to the end.
     cursor: Option<VChunk>,
+    /// Something new since the search began: once more from the start.
+    again: bool,
 }
 
 /// First run of at least `n` set bits, or the longest one: first bit and length.
@@ -131,6 +133,7 @@ impl Alloc {
             purged_at: 0,
             epoch: 0,
             cursor: Some(0),
+            again: false,
         }
     }
 
@@ -173,7 +176,7 @@ impl Alloc {
             };
             let Some(out) = out else { break };
             self.retire(out);
-            self.cursor.get_or_insert(0);
+            self.look_again();
         }
         self.open.push(new);
     }
@@ -182,8 +185,11 @@ impl Alloc {
     fn purge(&mut self, released: u64) {
         if released != self.purged_at {
             self.purged_at = released;
+            let before = self.pending.len();
             self.pending.retain(|_, p| p.busy > 0 || p.freed_at >= released);
-            self.cursor.get_or_insert(0);
+            if self.pending.len() != before {
+                self.look_again();
+            }
         }
     }
 
@@ -213,8 +219,13 @@ impl Alloc {
             p.busy = p.busy.saturating_sub(1);
             p.freed_at = p.freed_at.max(freed_at.unwrap_or(0));
         }
-        if freed_at.is_some() {
-            self.cursor.get_or_insert(0);
+    }
+
+    /// There may be chunks with free blocks that the search has passed.
+    fn look_again(&mut self) {
+        match self.cursor {
+            None => self.cursor = Some(0),
+            Some(_) => self.again = true,
         }
     }
 
@@ -340,17 +351,16 @@ impl Search<'_> {
             let probe = self.ground.probe(v)?;
             let mut alloc = self.alloc.lock();
             let known = alloc.open.iter().find(|o| o.vchunk == v).map(|o| o.chunk);
-            let Some(Probe { chunk, used, private: true }) = probe else {
-                alloc.retire(v);
+            let probe = probe.filter(|p| p.private && known.is_none_or(|c| c == p.chunk));
+            let Some(Probe { chunk, used, .. }) = probe else {
+                if known.is_some() {
+                    alloc.retire(v);
+                    self.taken.stale.push(v);
+                }
                 return Ok(false);
             };
-            match known {
-                Some(c) if c == chunk => return Ok(true),
-                Some(_) => {
-                    alloc.retire(v);
-                    return Ok(false);
-                }
-                None => {}
+            if known.is_some() {
+                return Ok(true);
             }
             if alloc.epoch != epoch {
                 continue;
@@ -476,8 +486,9 @@ impl Search<'_> {
         let cursor = self.alloc.lock().cursor;
         let Some(from) = cursor.or(wrap.then_some(0)) else { return Ok(false) };
         let Some(v) = self.ground.next_partial(from)? else {
-            self.alloc.lock().cursor = None;
-            return Ok(false);
+            let mut alloc = self.alloc.lock();
+            alloc.cursor = std::mem::take(&mut alloc.again).then_some(0);
+            return Ok(alloc.cursor.is_some());
         };
         self.alloc.lock().cursor = v.checked_add(1);
         if self.alloc.lock().position(v).is_some() {

@@ -20,11 +20,16 @@ mod alloc;
 mod edit;
 mod ground;
 mod map;
+#[cfg(test)]
+mod model;
 mod txn;
 
 pub(crate) use alloc::{Grant, Want};
 pub(crate) use map::{Edit, Geometry, Probe, locate, probe, run_start};
 pub(crate) use txn::{Outcome, Txn, read};
+
+#[cfg(test)]
+pub(crate) use model::Model;
 
 use crate::base::{Error, Result};
 use crate::pool::Volume;

@@ -90,7 +90,8 @@ fn freed_blocks_are_used_again() {
     for ino in inos.iter().step_by(2) {
         write(&fs, *ino, 0, &pattern(4 * KB, *ino));
     }
-    assert_eq!(w.chunks(), 11);
+    // The eleventh had nothing else.
+    assert_eq!(w.chunks(), 10);
     w.check();
 }
 
@@ -163,15 +164,15 @@ fn small_writes_into_a_shared_image() {
     let (w, fs, clone, ino) = shared_image(1024);
     let before = w.chunks();
     assert_eq!(before, 16 * 1024);
-    let bytes = |fs: &Fs| (w.chunks() - before) * 64 * KB + 0 * fs.volume().usage().0;
+    let bytes = || (w.chunks() - before) * 64 * KB;
     // 4 KiB: one block, nothing copied.
     write(&clone, ino, 500 * MB, &pattern(4 * KB, 1));
-    assert_eq!((copied(&clone), bytes(&clone)), (0, 64 * KB));
+    assert_eq!((copied(&clone), bytes()), (0, 64 * KB));
     // The next ones share its chunk.
     for i in 0..15 {
         write(&clone, ino, (100 + i * 13) * MB + 8 * KB, &pattern(4 * KB, i));
     }
-    assert_eq!((copied(&clone), bytes(&clone)), (0, 64 * KB));
+    assert_eq!((copied(&clone), bytes()), (0, 64 * KB));
     assert_eq!(clone.attr(ino).unwrap().blocks, 1024 * 2048);
     w.check();
     assert!(content_is(&fs, ino, 500 * MB, &pattern(MB, 7)));

@@ -38,11 +38,12 @@ pub(crate) struct Layout {
     pub overwritten: BTreeMap<VChunk, Bitmap>,
 }
 
-/// Whether a write that touches `touched` of a shared chunk's blocks copies the chunk: when it
-/// covers more than half of what is in use, and the chunk is at least half in use. Else the few
+/// Whether a write that leaves nothing of blocks `done` of a shared chunk copies the chunk: when
+/// that is more than half of what is in use, and the chunk is at least half in use. Else the few
 /// blocks get a new place: that copies nothing, and a copy for a few blocks would waste a chunk.
-pub(crate) fn copies(blocks: u32, used: &Bitmap, touched: &Bitmap) -> bool {
-    let both = used.0.iter().zip(touched.0).map(|(a, b)| (a & b).count_ones()).sum::<u32>();
+/// So a write never copies as many bytes as it has.
+pub(crate) fn copies(blocks: u32, used: &Bitmap, done: &Bitmap) -> bool {
+    let both = used.0.iter().zip(done.0).map(|(a, b)| (a & b).count_ones()).sum::<u32>();
     both * 2 > used.count() && used.count() * 2 >= blocks
 }
 
@@ -74,15 +75,20 @@ pub(crate) fn lay_out(
     probes: &BTreeMap<VChunk, Probe>,
     bytes: &Range<u64>,
 ) -> Layout {
-    let mut touched: BTreeMap<VChunk, Bitmap> = BTreeMap::new();
+    let whole = covered(bytes);
+    let mut done: BTreeMap<VChunk, Bitmap> = BTreeMap::new();
     for part in parts {
-        if let Place::At { at, private: false, .. } = part.place {
-            for (v, place, n, _) in by_chunk(g, part, at) {
-                touched.entry(v).or_default().set(place, n);
+        if let Place::At { at, private: false, unwritten, .. } = part.place {
+            for (v, place, n, piece) in by_chunk(g, part, at) {
+                let done = done.entry(v).or_default();
+                for i in 0..n {
+                    if unwritten || whole.contains(&(piece.block + u64::from(i))) {
+                        done.set(place + i, 1);
+                    }
+                }
             }
         }
     }
-    let whole = covered(bytes);
     let mut l = Layout::default();
     for part in parts {
         match part.place {
@@ -95,19 +101,13 @@ pub(crate) fn lay_out(
                 for (v, place, n, piece) in by_chunk(g, part, at) {
                     let first = g.first(v) + u64::from(place);
                     let probe = probes.get(&v);
-                    let mask = touched.get(&v).copied().unwrap_or_default();
-                    match probe.filter(|p| copies(g.blocks, &p.used, &mask)) {
+                    let done = done.get(&v).copied().unwrap_or_default();
+                    match probe.filter(|p| copies(g.blocks, &p.used, &done)) {
                         Some(probe) => {
                             l.add_copy(v, probe.chunk);
                             l.moved.push(piece);
                             l.convert(&piece, first, unwritten);
-                            let done = l.overwritten.entry(v).or_default();
-                            for i in 0..n {
-                                let block = piece.block + u64::from(i);
-                                if unwritten || whole.contains(&block) {
-                                    done.set(place + i, 1);
-                                }
-                            }
+                            l.overwritten.insert(v, done);
                         }
                         None => {
                             l.add_fresh(&piece);

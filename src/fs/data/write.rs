@@ -50,7 +50,7 @@ struct Plan {
     inline: Option<Vec<u8>>,
     parts: Vec<Part>,
     probes: BTreeMap<u64, Probe>,
-    /// Virtual block behind the file's block before the range.
+    /// Virtual block behind the file's block before the range, if that one is private.
     after: Option<VBlock>,
 }
 
@@ -157,11 +157,16 @@ impl Fs {
                     }
                 }
             }
+            let in_place = |p: &Part| matches!(p.place, Place::At { private: true, .. });
             if let Some(before) = blocks.start.checked_sub(1)
+                && !plan.parts.iter().all(in_place)
                 && let Some(e) = extent_below(r, ino, before)?
                 && e.end() > before
             {
-                plan.after = Some(e.at + (before - e.block) + 1);
+                // Behind a shared block is no place to go on.
+                let at = e.at + (before - e.block);
+                let private = probe(r, &refs, g, g.vchunk(at))?.is_some_and(|p| p.private);
+                plan.after = private.then_some(at + 1);
             }
             Ok(plan)
         })
