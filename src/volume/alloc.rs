@@ -120,7 +120,9 @@ fn find(bits: &Bitmap, blocks: u32, n: u32) -> Option<(u32, u32)> {
 
 /// Set bits from `from` on, at most `n`.
 fn length(bits: &Bitmap, blocks: u32, from: u32, n: u32) -> u32 {
-    (from..blocks.min(from.saturating_add(n))).take_while(|i| bits.get(*i)).count() as u32
+    (from..blocks.min(from.saturating_add(n)))
+        .take_while(|i| bits.get(*i))
+        .count() as u32
 }
 
 impl Alloc {
@@ -186,7 +188,8 @@ impl Alloc {
         if released != self.purged_at {
             self.purged_at = released;
             let before = self.pending.len();
-            self.pending.retain(|_, p| p.busy > 0 || p.freed_at >= released);
+            self.pending
+                .retain(|_, p| p.busy > 0 || p.freed_at >= released);
             if self.pending.len() != before {
                 self.look_again();
             }
@@ -201,7 +204,11 @@ impl Alloc {
         o.free.clear(place, len);
         o.taken += len;
         let at = g.first(o.vchunk) + u64::from(place);
-        let grant = Grant { at, len: u64::from(len), chunk: o.chunk };
+        let grant = Grant {
+            at,
+            len: u64::from(len),
+            chunk: o.chunk,
+        };
         self.open.push(o);
         (len > 0).then_some(grant)
     }
@@ -245,7 +252,9 @@ impl Alloc {
     fn ends(&self, grant: &Grant) -> impl Iterator<Item = VChunk> + use<> {
         let chunks = self.g.vchunks(&(grant.at..grant.at + grant.len));
         let (first, last) = (chunks.start, chunks.end.saturating_sub(1));
-        [Some(first), (last != first).then_some(last)].into_iter().flatten()
+        [Some(first), (last != first).then_some(last)]
+            .into_iter()
+            .flatten()
     }
 
     /// The blocks are in the mapping now.
@@ -288,7 +297,11 @@ impl Alloc {
 
 /// Hands out blocks, or none: `NoSpace`. Never holds the lock while it asks `ground`.
 pub(crate) fn take(alloc: &Mutex<Alloc>, ground: &dyn Ground, want: &Want) -> Result<Taken> {
-    let mut search = Search { alloc, ground, taken: Taken::default() };
+    let mut search = Search {
+        alloc,
+        ground,
+        taken: Taken::default(),
+    };
     alloc.lock().purge(ground.released());
     match search.run(want) {
         Ok(()) => Ok(search.taken),
@@ -325,7 +338,11 @@ impl Search<'_> {
             }
         }
         // Whole chunks.
-        let whole = if want.large { left.div_ceil(blocks) } else { left / blocks };
+        let whole = if want.large {
+            left.div_ceil(blocks)
+        } else {
+            left / blocks
+        };
         if whole > 0 {
             left -= self.whole(g, whole, left.min(whole * blocks), next, want.large)?;
         }
@@ -343,7 +360,11 @@ impl Search<'_> {
         for _ in 0..8 {
             let epoch = {
                 let alloc = self.alloc.lock();
-                if alloc.open.iter().any(|o| o.vchunk == v && !o.committed && !o.dead) {
+                if alloc
+                    .open
+                    .iter()
+                    .any(|o| o.vchunk == v && !o.committed && !o.dead)
+                {
                     return Ok(true);
                 }
                 alloc.epoch
@@ -373,7 +394,15 @@ impl Search<'_> {
             if free.is_empty() {
                 return Ok(false);
             }
-            let new = Open { vchunk: v, chunk, free, taken: 0, committed: true, dead: false, own };
+            let new = Open {
+                vchunk: v,
+                chunk,
+                free,
+                taken: 0,
+                committed: true,
+                dead: false,
+                own,
+            };
             alloc.insert(new);
             return Ok(true);
         }
@@ -404,9 +433,21 @@ impl Search<'_> {
                 free.set(taken, rest);
                 let (vchunk, chunk) = (v + n - 1, got.start + n - 1);
                 let (committed, dead, own) = (false, false, true);
-                self.alloc.lock().insert(Open { vchunk, chunk, free, taken, committed, dead, own });
+                self.alloc.lock().insert(Open {
+                    vchunk,
+                    chunk,
+                    free,
+                    taken,
+                    committed,
+                    dead,
+                    own,
+                });
             }
-            self.taken.grants.push(Grant { at: g.first(v), len, chunk: got.start });
+            self.taken.grants.push(Grant {
+                at: g.first(v),
+                len,
+                chunk: got.start,
+            });
             v += n;
             chunks_left -= n;
             left -= len;
@@ -430,7 +471,11 @@ impl Search<'_> {
             }
         }
         // Numbers cost nothing: a growing file gets some more, so that it stays one run.
-        let spare = if large || count >= 4 { (count * 8).clamp(64, 4096) } else { 0 };
+        let spare = if large || count >= 4 {
+            (count * 8).clamp(64, 4096)
+        } else {
+            0
+        };
         let v = self.ground.new_vchunks(count + spare);
         if spare > 0 {
             alloc.ahead.push_back((v + count, v + count + spare));
@@ -449,10 +494,15 @@ impl Search<'_> {
         loop {
             let candidate = {
                 let alloc = self.alloc.lock();
-                alloc.open.iter().rev().map(|o| (o.vchunk, o)).find_map(|(v, o)| {
-                    let room = find(&o.free, g.blocks, n).is_some_and(|(_, len)| len >= n);
-                    (!o.own && !o.dead && room && !refused.contains(&v)).then_some(v)
-                })
+                alloc
+                    .open
+                    .iter()
+                    .rev()
+                    .map(|o| (o.vchunk, o))
+                    .find_map(|(v, o)| {
+                        let room = find(&o.free, g.blocks, n).is_some_and(|(_, len)| len >= n);
+                        (!o.own && !o.dead && room && !refused.contains(&v)).then_some(v)
+                    })
             };
             if let Some(v) = candidate {
                 if self.open(v, false)? && self.cut_any(g, v, n, n) > 0 {
@@ -476,7 +526,9 @@ impl Search<'_> {
         let Some((place, len)) = find(&o.free, g.blocks, n).filter(|f| f.1 >= least) else {
             return 0;
         };
-        let Some(grant) = alloc.cut(i, place, len.min(n)) else { return 0 };
+        let Some(grant) = alloc.cut(i, place, len.min(n)) else {
+            return 0;
+        };
         self.taken.grants.push(grant);
         grant.len
     }
@@ -484,7 +536,9 @@ impl Search<'_> {
     /// Opens the next chunk that a PARTIAL item names; false: there is none.
     fn look(&mut self, wrap: bool, refused: &mut Vec<VChunk>) -> Result<bool> {
         let cursor = self.alloc.lock().cursor;
-        let Some(from) = cursor.or(wrap.then_some(0)) else { return Ok(false) };
+        let Some(from) = cursor.or(wrap.then_some(0)) else {
+            return Ok(false);
+        };
         let Some(v) = self.ground.next_partial(from)? else {
             let mut alloc = self.alloc.lock();
             alloc.cursor = std::mem::take(&mut alloc.again).then_some(0);
@@ -512,9 +566,21 @@ impl Search<'_> {
         let taken = narrow(n);
         let mut free = g.full();
         free.clear(0, taken);
-        self.taken.grants.push(Grant { at: g.first(vchunk), len: n, chunk });
+        self.taken.grants.push(Grant {
+            at: g.first(vchunk),
+            len: n,
+            chunk,
+        });
         let (committed, dead, own) = (false, false, false);
-        self.alloc.lock().insert(Open { vchunk, chunk, free, taken, committed, dead, own });
+        self.alloc.lock().insert(Open {
+            vchunk,
+            chunk,
+            free,
+            taken,
+            committed,
+            dead,
+            own,
+        });
         Ok(())
     }
 

@@ -9,7 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-const G: Geometry = Geometry { chunk_size: 64 << 10, blocks: 16 };
+const G: Geometry = Geometry {
+    chunk_size: 64 << 10,
+    blocks: 16,
+};
 
 /// A volume on plain maps.
 struct Earth {
@@ -43,7 +46,12 @@ impl Earth {
         }
         let before: BTreeSet<Chunk> = self.chunks();
         let (uses, stale) = (taken.grants.clone(), taken.stale.clone());
-        let edits = Edits { uses, frees: frees.to_vec(), stale, ..Edits::default() };
+        let edits = Edits {
+            uses,
+            frees: frees.to_vec(),
+            stale,
+            ..Edits::default()
+        };
         let was = self.tree.borrow().clone();
         let applied = apply(&mut *self.tree.borrow_mut(), &|c| was.refs(c), G, &edits);
         let applied = applied.unwrap().unwrap();
@@ -60,7 +68,12 @@ impl Earth {
     }
 
     fn chunks(&self) -> BTreeSet<Chunk> {
-        self.tree.borrow().blocks(G).values().map(|(c, _)| *c).collect()
+        self.tree
+            .borrow()
+            .blocks(G)
+            .values()
+            .map(|(c, _)| *c)
+            .collect()
     }
 }
 
@@ -71,12 +84,17 @@ impl Ground for Earth {
     }
     fn next_partial(&self, from: VChunk) -> Result<Option<VChunk>> {
         let next = self.tree.borrow().next(&Key::new(0, kind::PARTIAL, from))?;
-        Ok(next.filter(|(k, _)| k.kind == kind::PARTIAL).map(|(k, _)| k.offset))
+        Ok(next
+            .filter(|(k, _)| k.kind == kind::PARTIAL)
+            .map(|(k, _)| k.offset))
     }
     fn new_chunks(&self, want: u64) -> Option<Range<Chunk>> {
         let mut free = self.free.borrow_mut();
         let first = *free.first()?;
-        let end = (first..first + want).take_while(|c| free.contains(c)).count() as u64 + first;
+        let end = (first..first + want)
+            .take_while(|c| free.contains(c))
+            .count() as u64
+            + first;
         for c in first..end {
             free.remove(&c);
         }
@@ -84,7 +102,10 @@ impl Ground for Earth {
     }
     fn give_back(&self, chunks: Range<Chunk>) {
         for c in chunks {
-            assert!(self.free.borrow_mut().insert(c), "chunk {c} given back twice");
+            assert!(
+                self.free.borrow_mut().insert(c),
+                "chunk {c} given back twice"
+            );
         }
     }
     fn new_vchunks(&self, n: u64) -> VChunk {
@@ -96,11 +117,19 @@ impl Ground for Earth {
 }
 
 fn want(blocks: u64, after: Option<VBlock>, large: bool) -> Want {
-    Want { blocks, after, large }
+    Want {
+        blocks,
+        after,
+        large,
+    }
 }
 
 fn spans(taken: &Taken) -> Vec<(VBlock, u64, Chunk)> {
-    taken.grants.iter().map(|g| (g.at, g.len, g.chunk)).collect()
+    taken
+        .grants
+        .iter()
+        .map(|g| (g.at, g.len, g.chunk))
+        .collect()
 }
 
 #[test]
@@ -162,7 +191,11 @@ fn a_chunk_shared_meanwhile_is_left_alone() {
     assert_eq!(earth.tree.borrow().partials(), [1]);
     // Moved to a chunk of its own under the same number: found by its item again.
     let run = Run::one(G, 0, 7, Bitmap::full(4)).unwrap();
-    earth.tree.borrow_mut().items.insert(map_key(0), run.map.encode(G.chunk_size));
+    earth
+        .tree
+        .borrow_mut()
+        .items
+        .insert(map_key(0), run.map.encode(G.chunk_size));
     let c = take(&alloc, &earth, &want(4, Some(4), false)).unwrap();
     assert_eq!(spans(&c), [(4, 4, 7)]);
 }
@@ -194,7 +227,10 @@ fn freed_blocks_wait() {
 fn full_is_no_space_and_nothing_is_kept() {
     let earth = Earth::new(2);
     let alloc = Mutex::new(Alloc::new(G));
-    assert!(matches!(take(&alloc, &earth, &want(33, None, false)), Err(Error::NoSpace)));
+    assert!(matches!(
+        take(&alloc, &earth, &want(33, None, false)),
+        Err(Error::NoSpace)
+    ));
     assert_eq!(earth.free.borrow().len(), 2);
     let a = take(&alloc, &earth, &want(31, None, true)).unwrap();
     earth.commit(&alloc, &a, &[]);
@@ -202,7 +238,10 @@ fn full_is_no_space_and_nothing_is_kept() {
     let b = take(&alloc, &earth, &want(1, None, false)).unwrap();
     assert_eq!((b.grants[0].chunk, b.grants[0].len), (1, 1));
     earth.commit(&alloc, &b, &[]);
-    assert!(matches!(take(&alloc, &earth, &want(1, None, false)), Err(Error::NoSpace)));
+    assert!(matches!(
+        take(&alloc, &earth, &want(1, None, false)),
+        Err(Error::NoSpace)
+    ));
 }
 
 /// Random operations, several under way at once: no block is ever handed out that is in use, under
@@ -225,7 +264,9 @@ fn nothing_twice() {
                     let most = if rng.random_range(0..5) == 0 { 70 } else { 12 };
                     let blocks = rng.random_range(1..most);
                     let wish = want(blocks, after, rng.random_range(0..3) == 0);
-                    let Ok(taken) = take(&alloc, &earth, &wish) else { continue };
+                    let Ok(taken) = take(&alloc, &earth, &wish) else {
+                        continue;
+                    };
                     assert_eq!(taken.grants.iter().map(|g| g.len).sum::<u64>(), blocks);
                     let mut all: BTreeSet<VBlock> = used.keys().copied().collect();
                     let others = under_way.iter().flat_map(|t| &t.grants);
@@ -273,6 +314,10 @@ fn nothing_twice() {
             alloc.lock().give_back(&taken.grants, &earth);
         }
         let used = earth.chunks();
-        assert_eq!(used.len() + earth.free.borrow().len(), 60, "a chunk is lost, seed {seed}");
+        assert_eq!(
+            used.len() + earth.free.borrow().len(),
+            60,
+            "a chunk is lost, seed {seed}"
+        );
     }
 }

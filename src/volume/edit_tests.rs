@@ -2,7 +2,10 @@ use super::*;
 use crate::volume::model::Model;
 use std::collections::BTreeMap;
 
-const G: Geometry = Geometry { chunk_size: 64 << 10, blocks: 16 };
+const G: Geometry = Geometry {
+    chunk_size: 64 << 10,
+    blocks: 16,
+};
 
 fn change(tree: &mut Model, edits: &Edits) -> Option<Applied> {
     let before = tree.clone();
@@ -14,11 +17,17 @@ fn change(tree: &mut Model, edits: &Edits) -> Option<Applied> {
 }
 
 fn grant(at: VBlock, len: u64, chunk: Chunk) -> Edits {
-    Edits { uses: vec![Grant { at, len, chunk }], ..Edits::default() }
+    Edits {
+        uses: vec![Grant { at, len, chunk }],
+        ..Edits::default()
+    }
 }
 
 fn frees(range: Range<VBlock>) -> Edits {
-    Edits { frees: vec![range], ..Edits::default() }
+    Edits {
+        frees: vec![range],
+        ..Edits::default()
+    }
 }
 
 fn image(chunks: u64) -> Model {
@@ -36,10 +45,15 @@ fn blocks_come_into_use() {
     change(&mut tree, &grant(7, 9, 9)).unwrap();
     change(&mut tree, &grant(0, 3, 9)).unwrap();
     // Full: no longer to be looked at, and an ordinary run.
-    assert_eq!((tree.partials(), tree.runs()), (vec![], vec![Run::new(0, 9, 1)]));
+    assert_eq!(
+        (tree.partials(), tree.runs()),
+        (vec![], vec![Run::new(0, 9, 1)])
+    );
     change(&mut tree, &grant(16, 20, 10)).unwrap();
     assert_eq!((tree.partials(), tree.runs().len()), (vec![2], 2));
-    let want: BTreeMap<_, _> = (0..36).map(|b| (b, (9 + b / 16, (b % 16) as u32))).collect();
+    let want: BTreeMap<_, _> = (0..36)
+        .map(|b| (b, (9 + b / 16, (b % 16) as u32)))
+        .collect();
     assert_eq!(tree.blocks(G), want);
     // In use, or elsewhere: never.
     for bad in [grant(35, 1, 11), grant(36, 1, 12)] {
@@ -81,17 +95,34 @@ fn a_shared_chunk_is_not_offered() {
 fn chunks_move_only_while_they_are_shared() {
     let mut tree = image(10);
     let edits = |from, count| Edits {
-        moves: vec![Move { vchunk: 3, count, from, to: 500 }],
+        moves: vec![Move {
+            vchunk: 3,
+            count,
+            from,
+            to: 500,
+        }],
         ..Edits::default()
     };
-    assert!(change(&mut tree, &edits(103, 2)).is_none(), "private: somebody may have written it");
+    assert!(
+        change(&mut tree, &edits(103, 2)).is_none(),
+        "private: somebody may have written it"
+    );
     tree.foreign.extend(100..110);
-    assert!(change(&mut tree, &edits(104, 2)).is_none(), "not where it was");
-    assert!(change(&mut tree, &edits(103, 8)).is_none(), "not all mapped");
+    assert!(
+        change(&mut tree, &edits(104, 2)).is_none(),
+        "not where it was"
+    );
+    assert!(
+        change(&mut tree, &edits(103, 8)).is_none(),
+        "not all mapped"
+    );
     change(&mut tree, &frees(50..51)).unwrap();
     change(&mut tree, &edits(103, 2)).unwrap();
     let chunk = |v| super::run_at(&tree, v).unwrap().unwrap().chunk(v);
-    assert_eq!([chunk(2), chunk(3), chunk(4), chunk(5)], [102, 500, 501, 105]);
+    assert_eq!(
+        [chunk(2), chunk(3), chunk(4), chunk(5)],
+        [102, 500, 501, 105]
+    );
     // The hole that this volume has in it is its own now.
     assert_eq!(tree.partials(), [3]);
     assert_eq!(tree.blocks(G).len(), 159);
@@ -101,7 +132,12 @@ fn chunks_move_only_while_they_are_shared() {
 fn sharing_needs_whole_chunks() {
     let mut tree = image(10);
     let edits = |count| Edits {
-        shares: vec![Share { source: 2, target: 50, count, chunk: 102 }],
+        shares: vec![Share {
+            source: 2,
+            target: 50,
+            count,
+            chunk: 102,
+        }],
         ..Edits::default()
     };
     change(&mut tree, &edits(3)).unwrap();
@@ -117,7 +153,10 @@ fn lying_hints_go() {
     change(&mut tree, &grant(64, 3, 300)).unwrap();
     tree.items.insert(partial_key(0), vec![]);
     tree.items.insert(partial_key(7), vec![]);
-    let edits = Edits { stale: vec![0, 4, 7, 9], ..Edits::default() };
+    let edits = Edits {
+        stale: vec![0, 4, 7, 9],
+        ..Edits::default()
+    };
     change(&mut tree, &edits).unwrap();
     assert_eq!(tree.partials(), [4], "what is true stays");
 }

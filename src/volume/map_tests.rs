@@ -4,7 +4,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 
-const G: Geometry = Geometry { chunk_size: 64 << 10, blocks: 16 };
+const G: Geometry = Geometry {
+    chunk_size: 64 << 10,
+    blocks: 16,
+};
 
 #[test]
 fn geometry() {
@@ -12,7 +15,14 @@ fn geometry() {
     assert_eq!((G.vchunk(31), G.place(31), G.first(2)), (1, 15, 32));
     assert_eq!(G.byte(3, 2), 3 * 65536 + 8192);
     assert_eq!((G.vchunks(&(5..5)), G.vchunks(&(15..17))), (0..0, 0..2));
-    assert_eq!((G.part(&(5..40), 0), G.part(&(5..40), 1), G.part(&(5..40), 2)), ((5, 11), (0, 16), (0, 8)));
+    assert_eq!(
+        (
+            G.part(&(5..40), 0),
+            G.part(&(5..40), 1),
+            G.part(&(5..40), 2)
+        ),
+        ((5, 11), (0, 16), (0, 8))
+    );
 }
 
 #[test]
@@ -38,10 +48,19 @@ fn replacing_beside_a_plain_map() {
         while v < start + len {
             let n = rng.random_range(1..=(start + len - v)) as u32;
             // Often neighbours in the data device too.
-            let chunk = if rng.random_range(0..3) > 0 { 1000 + v } else { rng.random_range(0..500) };
+            let chunk = if rng.random_range(0..3) > 0 {
+                1000 + v
+            } else {
+                rng.random_range(0..500)
+            };
             match rng.random_range(0..4) {
                 0 => {}
-                1 => new.extend(Run::one(G, v, chunk, Bitmap::full(rng.random_range(1..=16)))),
+                1 => new.extend(Run::one(
+                    G,
+                    v,
+                    chunk,
+                    Bitmap::full(rng.random_range(1..=16)),
+                )),
                 _ => new.push(Run::new(v, chunk, n)),
             }
             v += u64::from(n);
@@ -59,7 +78,10 @@ fn replacing_beside_a_plain_map() {
         let runs = tree.runs();
         for run in &runs {
             for v in run.vchunk..run.end() {
-                assert!(have.insert(v, (run.chunk(v), run.used(G))).is_none(), "overlap");
+                assert!(
+                    have.insert(v, (run.chunk(v), run.used(G))).is_none(),
+                    "overlap"
+                );
             }
         }
         assert_eq!(have, plain);
@@ -87,11 +109,19 @@ fn located() {
     assert_eq!(tree.runs().len(), 2);
     let find = |range, max| {
         let found = locate(&tree, &|c| if c == 11 { 2 } else { 1 }, G, range, max).unwrap();
-        found.iter().map(|l| (l.at, l.len, l.byte / BLOCK, l.private)).collect::<Vec<_>>()
+        found
+            .iter()
+            .map(|l| (l.at, l.len, l.byte / BLOCK, l.private))
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         find(20..112, 9),
-        [(20, 12, 164, true), (32, 16, 176, false), (48, 32, 192, true), (80, 32, 640, true)]
+        [
+            (20, 12, 164, true),
+            (32, 16, 176, false),
+            (48, 32, 192, true),
+            (80, 32, 640, true)
+        ]
     );
     assert_eq!(find(33..34, 9), [(33, 1, 177, false)]);
     assert_eq!(find(20..112, 1).len(), 2, "about as many as asked for");

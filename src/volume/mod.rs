@@ -94,7 +94,9 @@ impl Thin {
     fn promise(&self, volume: &Volume, blocks: u64) -> Result<()> {
         let mut promised = self.promised.lock();
         if let Some(limit) = volume.limit() {
-            let wanted = promised.saturating_add(blocks).saturating_mul(crate::base::BLOCK);
+            let wanted = promised
+                .saturating_add(blocks)
+                .saturating_mul(crate::base::BLOCK);
             if volume.usage().0.saturating_add(wanted) > limit {
                 return Err(Error::Quota);
             }

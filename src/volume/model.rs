@@ -20,9 +20,10 @@ impl Model {
 
     /// References of a chunk: the mapping's, and one if somebody else has it.
     pub fn refs(&self, chunk: Chunk) -> u32 {
-        let mine = self.runs().into_iter().filter(|r| {
-            (r.map.chunk..r.map.chunk + u64::from(r.map.count)).contains(&chunk)
-        });
+        let mine = self
+            .runs()
+            .into_iter()
+            .filter(|r| (r.map.chunk..r.map.chunk + u64::from(r.map.count)).contains(&chunk));
         mine.count() as u32 + u32::from(self.foreign.contains(&chunk))
     }
 
@@ -50,10 +51,18 @@ impl Read for Model {
         Ok(self.items.get(key).cloned())
     }
     fn floor(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>> {
-        Ok(self.items.range(..=*key).next_back().map(|(k, v)| (*k, v.clone())))
+        Ok(self
+            .items
+            .range(..=*key)
+            .next_back()
+            .map(|(k, v)| (*k, v.clone())))
     }
     fn next(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>> {
-        Ok(self.items.range(*key..).next().map(|(k, v)| (*k, v.clone())))
+        Ok(self
+            .items
+            .range(*key..)
+            .next()
+            .map(|(k, v)| (*k, v.clone())))
     }
     fn scan(
         &self,
@@ -78,6 +87,9 @@ impl Edit for Model {
         self.items.insert(key, value);
     }
     fn delete(&mut self, key: Key) {
-        assert!(self.items.remove(&key).is_some(), "deleting {key:?}, which is not there");
+        assert!(
+            self.items.remove(&key).is_some(),
+            "deleting {key:?}, which is not there"
+        );
     }
 }

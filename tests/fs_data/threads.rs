@@ -13,7 +13,9 @@ const FILES: usize = 12;
 /// One thread's files beside their models; nobody else touches them.
 fn worker(fs: &Fs, name: &str, seed: u64, steps: usize) -> Vec<u64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let inos: Vec<_> = (0..FILES).map(|i| file(fs, &format!("{name}{i}"))).collect();
+    let inos: Vec<_> = (0..FILES)
+        .map(|i| file(fs, &format!("{name}{i}")))
+        .collect();
     let mut models: Vec<Vec<u8>> = vec![vec![]; FILES];
     for step in 0..steps {
         let i = rng.random_range(0..FILES);
@@ -37,7 +39,8 @@ fn worker(fs: &Fs, name: &str, seed: u64, steps: usize) -> Vec<u64> {
             }
             7 => {
                 let from = rng.random_range(0..40_000u64);
-                fs.fallocate(ino, from..from + 9000, Fallocate::PunchHole).unwrap();
+                fs.fallocate(ino, from..from + 9000, Fallocate::PunchHole)
+                    .unwrap();
                 let end = model.len().min(from as usize + 9000);
                 if (from as usize) < end {
                     model[from as usize..end].fill(0);
@@ -66,11 +69,19 @@ fn worker(fs: &Fs, name: &str, seed: u64, steps: usize) -> Vec<u64> {
 }
 
 fn run(seed: u64, chunk_size: u64) {
-    let w = world(&Format { chunk_size, ..format() });
+    let w = world(&Format {
+        chunk_size,
+        ..format()
+    });
     let first = w.volume("a", None);
     // The second begins as a clone, so that the two share chunks.
     for i in 0..50 {
-        write(&first, file(&first, &format!("base{i}")), 0, &pattern(9000, i));
+        write(
+            &first,
+            file(&first, &format!("base{i}")),
+            0,
+            &pattern(9000, i),
+        );
     }
     let second = w.clone_of(&first, "b");
     let stop = AtomicBool::new(false);
@@ -105,7 +116,10 @@ fn run(seed: u64, chunk_size: u64) {
         done.into_iter().map(|r| r.unwrap()).collect()
     });
     for fs in [&first, &second] {
-        let mine = inos.iter().filter(|(f, _)| Arc::ptr_eq(f, fs)).flat_map(|(_, i)| i.clone());
+        let mine = inos
+            .iter()
+            .filter(|(f, _)| Arc::ptr_eq(f, fs))
+            .flat_map(|(_, i)| i.clone());
         let base = 2..52;
         balanced(fs, &base.chain(mine).collect::<Vec<_>>());
     }

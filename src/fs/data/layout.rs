@@ -43,18 +43,31 @@ pub(crate) struct Layout {
 /// blocks get a new place: that copies nothing, and a copy for a few blocks would waste a chunk.
 /// So a write never copies as many bytes as it has.
 pub(crate) fn copies(blocks: u32, used: &Bitmap, done: &Bitmap) -> bool {
-    let both = used.0.iter().zip(done.0).map(|(a, b)| (a & b).count_ones()).sum::<u32>();
+    let both = used
+        .0
+        .iter()
+        .zip(done.0)
+        .map(|(a, b)| (a & b).count_ones())
+        .sum::<u32>();
     both * 2 > used.count() && used.count() * 2 >= blocks
 }
 
 /// A part cut at the borders of virtual chunks.
-fn by_chunk(g: Geometry, part: &Part, at: VBlock) -> impl Iterator<Item = (VChunk, u32, u32, Part)> {
+fn by_chunk(
+    g: Geometry,
+    part: &Part,
+    at: VBlock,
+) -> impl Iterator<Item = (VChunk, u32, u32, Part)> {
     let range = at..at + part.len;
     let part = *part;
     g.vchunks(&range).map(move |v| {
         let (place, n) = g.part(&range, v);
         let skip = g.first(v) + u64::from(place) - at;
-        let mut piece = Part { block: part.block + skip, len: u64::from(n), place: part.place };
+        let mut piece = Part {
+            block: part.block + skip,
+            len: u64::from(n),
+            place: part.place,
+        };
         if let Place::At { at, byte, .. } = &mut piece.place {
             *at += skip;
             *byte += skip * BLOCK;
@@ -78,7 +91,13 @@ pub(crate) fn lay_out(
     let whole = covered(bytes);
     let mut done: BTreeMap<VChunk, Bitmap> = BTreeMap::new();
     for part in parts {
-        if let Place::At { at, private: false, unwritten, .. } = part.place {
+        if let Place::At {
+            at,
+            private: false,
+            unwritten,
+            ..
+        } = part.place
+        {
             for (v, place, n, piece) in by_chunk(g, part, at) {
                 let done = done.entry(v).or_default();
                 for i in 0..n {
@@ -93,11 +112,21 @@ pub(crate) fn lay_out(
     for part in parts {
         match part.place {
             Place::Hole => l.add_fresh(part),
-            Place::At { at, private: true, unwritten, .. } => {
+            Place::At {
+                at,
+                private: true,
+                unwritten,
+                ..
+            } => {
                 l.private.push(*part);
                 l.convert(part, at, unwritten);
             }
-            Place::At { at, private: false, unwritten, .. } => {
+            Place::At {
+                at,
+                private: false,
+                unwritten,
+                ..
+            } => {
                 for (v, place, n, piece) in by_chunk(g, part, at) {
                     let first = g.first(v) + u64::from(place);
                     let probe = probes.get(&v);
@@ -137,7 +166,11 @@ impl Layout {
     }
 
     fn add_copy(&mut self, v: VChunk, from: Chunk) {
-        if self.copies.iter().any(|c| (c.vchunk..c.vchunk + u64::from(c.count)).contains(&v)) {
+        if self
+            .copies
+            .iter()
+            .any(|c| (c.vchunk..c.vchunk + u64::from(c.count)).contains(&v))
+        {
             return;
         }
         match self.copies.last_mut() {
@@ -146,14 +179,23 @@ impl Layout {
             {
                 c.count += 1;
             }
-            _ => self.copies.push(CopyRun { vchunk: v, from, count: 1 }),
+            _ => self.copies.push(CopyRun {
+                vchunk: v,
+                from,
+                count: 1,
+            }),
         }
     }
 
     fn convert(&mut self, part: &Part, at: VBlock, unwritten: bool) {
         if unwritten {
             let (block, len) = (part.block, part.len as u32);
-            self.converted.push(Extent { block, at, len, unwritten: false });
+            self.converted.push(Extent {
+                block,
+                at,
+                len,
+                unwritten: false,
+            });
         }
     }
 }

@@ -1,15 +1,34 @@
 use super::*;
 
-const G: Geometry = Geometry { chunk_size: 64 << 10, blocks: 16 };
+const G: Geometry = Geometry {
+    chunk_size: 64 << 10,
+    blocks: 16,
+};
 const CHUNK: u64 = 64 << 10;
 
 fn at(block: u64, len: u64, at: VBlock, private: bool, unwritten: bool) -> Part {
-    Part { block, len, place: Place::At { at, byte: at * BLOCK, private, unwritten } }
+    Part {
+        block,
+        len,
+        place: Place::At {
+            at,
+            byte: at * BLOCK,
+            private,
+            unwritten,
+        },
+    }
 }
 
 fn probes(list: &[(VChunk, u32)]) -> BTreeMap<VChunk, Probe> {
     let probe = |(v, n): &(VChunk, u32)| {
-        (*v, Probe { chunk: 100 + *v, used: Bitmap::full(*n), private: false })
+        (
+            *v,
+            Probe {
+                chunk: 100 + *v,
+                used: Bitmap::full(*n),
+                private: false,
+            },
+        )
     };
     list.iter().map(probe).collect()
 }
@@ -31,19 +50,45 @@ fn the_cheaper_way() {
 fn private_is_written_in_place() {
     let part = at(0, 40, 160, true, false);
     let l = lay_out(G, &[part], &BTreeMap::new(), &(5..40 * BLOCK));
-    assert_eq!(l, Layout { private: vec![part], ..Layout::default() });
+    assert_eq!(
+        l,
+        Layout {
+            private: vec![part],
+            ..Layout::default()
+        }
+    );
     let part = at(0, 2, 160, true, true);
     let l = lay_out(G, &[part], &BTreeMap::new(), &(5..40));
-    let converted = vec![Extent { block: 0, at: 160, len: 2, unwritten: false }];
-    assert_eq!(l, Layout { private: vec![part], converted, ..Layout::default() });
+    let converted = vec![Extent {
+        block: 0,
+        at: 160,
+        len: 2,
+        unwritten: false,
+    }];
+    assert_eq!(
+        l,
+        Layout {
+            private: vec![part],
+            converted,
+            ..Layout::default()
+        }
+    );
 }
 
 #[test]
 fn holes_and_few_shared_blocks_get_new_ones() {
-    let hole = Part { block: 2, len: 3, place: Place::Hole };
+    let hole = Part {
+        block: 2,
+        len: 3,
+        place: Place::Hole,
+    };
     let parts = [at(0, 2, 14, false, false), hole, at(5, 2, 80, false, false)];
     let l = lay_out(G, &parts, &probes(&[(0, 16), (5, 16)]), &(0..7 * BLOCK));
-    let want = Layout { fresh: vec![0..7], freed: vec![14..16, 80..82], ..Layout::default() };
+    let want = Layout {
+        fresh: vec![0..7],
+        freed: vec![14..16, 80..82],
+        ..Layout::default()
+    };
     assert_eq!(l, want);
 }
 
@@ -54,7 +99,14 @@ fn each_chunk_on_its_own() {
     let bytes = 12 * BLOCK..46 * BLOCK - 100;
     let l = lay_out(G, &parts, &probes(&[(0, 16), (1, 16), (2, 16)]), &bytes);
     assert_eq!((l.fresh, l.freed), (vec![12..16], vec![12..16]));
-    assert_eq!(l.copies, [CopyRun { vchunk: 1, from: 101, count: 2 }]);
+    assert_eq!(
+        l.copies,
+        [CopyRun {
+            vchunk: 1,
+            from: 101,
+            count: 2
+        }]
+    );
     let moved: Vec<_> = l.moved.iter().map(|p| (p.block, p.len)).collect();
     assert_eq!(moved, [(16, 16), (32, 14)]);
     assert_eq!(l.overwritten[&1], G.full());
@@ -68,8 +120,23 @@ fn each_chunk_on_its_own() {
 fn two_parts_in_one_chunk_make_one_copy() {
     let parts = [at(0, 6, 32, false, false), at(6, 6, 40, false, true)];
     let l = lay_out(G, &parts, &probes(&[(2, 16)]), &(0..12 * BLOCK));
-    assert_eq!(l.copies, [CopyRun { vchunk: 2, from: 102, count: 1 }]);
+    assert_eq!(
+        l.copies,
+        [CopyRun {
+            vchunk: 2,
+            from: 102,
+            count: 1
+        }]
+    );
     assert_eq!(l.overwritten[&2].count(), 12);
-    assert_eq!(l.converted, [Extent { block: 6, at: 40, len: 6, unwritten: false }]);
+    assert_eq!(
+        l.converted,
+        [Extent {
+            block: 6,
+            at: 40,
+            len: 6,
+            unwritten: false
+        }]
+    );
     assert_eq!((l.moved.len(), l.fresh.len()), (2, 0));
 }
