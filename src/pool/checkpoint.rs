@@ -82,12 +82,18 @@ impl Pool {
         self.touched.store(false, SeqCst);
         self.grow_metadata(0);
         let generation = self.nodes.generation();
+        let mut want = 64;
         let mut captured = loop {
             let gate = self.gate.write();
             let captured = self.capture(extra);
             drop(gate);
             match captured {
                 Err(Error::Miss(addr)) => self.nodes.load(addr)?,
+                // Many volumes' roots, far apart in the catalog, may take more than was set aside.
+                Err(Error::NoSpace) if want < 1 << 20 && self.failed.lock().is_none() => {
+                    want *= 2;
+                    self.grow_metadata(want);
+                }
                 captured => break captured?,
             }
         };
@@ -129,6 +135,10 @@ impl Pool {
     /// The caller holds the gate exclusively. `Err(Miss)`: nothing has changed.
     fn capture(&self, extra: Option<Extra<'_>>) -> Result<Captured> {
         let cores = self.cores();
+        // The count pages must find room once the catalog has changed.
+        if self.node_space.free() < self.tables.lock().pages() + 32 + cores.len() as u64 / 8 {
+            return Err(Error::NoSpace);
+        }
         let mut tree = self.catalog.tree.write();
         let mut changes = match extra {
             Some(extra) => extra(&tree.at(&self.nodes))?,

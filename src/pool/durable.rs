@@ -37,6 +37,8 @@ impl Pool {
     /// Flushes the volume's data; answers the sequence number up to which that serves. The lock on
     /// `marked` keeps others from marking what is being flushed here.
     pub(super) fn mark_data(&self, core: &Core, _marked: &(u64, u64)) -> Result<u64> {
+        // Whoever held the lock before may have failed to flush: a second flush proves nothing.
+        self.refuse_if_failed()?;
         let (ranges, seq) = {
             // No operation is between its data and its record now.
             let _whole = self.gate.read();
@@ -51,6 +53,7 @@ impl Pool {
     }
 
     fn append_mark(&self, marked: &mut (u64, u64), id: VolumeId, seq: u64) -> Result<Option<u64>> {
+        self.refuse_if_failed()?;
         if seq > marked.0.max(self.checkpointed.load(SeqCst)) {
             let payload = encode(id.0, &BTreeMap::new(), &[Action::Mark(vec![(id.0, seq)])]);
             match self.log.append_unreserved(&payload) {

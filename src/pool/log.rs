@@ -16,7 +16,7 @@ use crate::base::{Error, Result};
 use crate::device::Device;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"cwlr");
 const HEADER: usize = 32;
@@ -40,6 +40,9 @@ pub(super) struct Log {
     flusher: Mutex<()>,
     written: AtomicU64,
     durable: AtomicU64,
+    /// A write or flush has failed: what is lost then cannot be told, and a second flush would say
+    /// that all is well. Set and looked at under `writer` and `flusher`.
+    failed: AtomicBool,
 }
 
 struct State {
@@ -66,6 +69,7 @@ impl Log {
             flusher: Mutex::new(()),
             written: AtomicU64::new(pos),
             durable: AtomicU64::new(pos),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -129,6 +133,7 @@ impl Log {
         if self.written.load(Ordering::Acquire) >= pos {
             return Ok(());
         }
+        self.refuse_if_failed()?;
         let (bytes, head) = {
             let mut s = self.state.lock();
             (std::mem::take(&mut s.buffer), s.head)
@@ -142,7 +147,7 @@ impl Log {
         };
         put(at, a)
             .and_then(|()| put(0, b))
-            .map_err(|e| Error::io(format!("writing the log {}", self.device.name()), e))?;
+            .map_err(|e| self.fail("writing", e))?;
         self.written.store(head, Ordering::Release);
         Ok(())
     }
@@ -158,9 +163,22 @@ impl Log {
         }
         let head = self.head().0;
         self.write_out(head)?;
+        self.refuse_if_failed()?;
         let written = self.written.load(Ordering::Acquire);
-        self.device.sync().map_err(|e| Error::io(format!("flushing the log {}", self.device.name()), e))?;
+        self.device.sync().map_err(|e| self.fail("flushing", e))?;
         self.durable.store(written, Ordering::Release);
+        Ok(())
+    }
+
+    fn fail(&self, doing: &str, e: std::io::Error) -> Error {
+        self.failed.store(true, Ordering::SeqCst);
+        Error::io(format!("{doing} the log {}", self.device.name()), e)
+    }
+
+    fn refuse_if_failed(&self) -> Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(Error::Failed(format!("the log {} has failed", self.device.name())));
+        }
         Ok(())
     }
 

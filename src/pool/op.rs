@@ -53,7 +53,9 @@ impl Pool {
         let payload = 64 + need.keys as usize * (Key::LEN + 5) + need.bytes as usize;
         let ring = if logged { super::log::record_size(payload) } else { 0 };
         let nodes = 8 + 3 * u64::from(need.keys);
-        let floor = if need.frees { FLOOR_FREES } else { FLOOR };
+        // A checkpoint puts every changed volume's root into the catalog, and new pages of counts.
+        let volumes = self.open.lock().len() as u64 / 8;
+        let floor = volumes + self.tables.lock().pages() + if need.frees { FLOOR_FREES } else { FLOOR };
         for attempt in 0.. {
             let seen = self.nodes.generation();
             if self.nodes.dirty() < DIRTY_HIGH || attempt > 0 {
