@@ -34,6 +34,12 @@ impl Space {
         self.state.read().counts.get(i)
     }
 
+    /// References of one thing, and one more when it has lost any since the last release: a crash
+    /// may bring that one back. Only what has a single claim may be overwritten in place.
+    pub fn claims(&self, i: u64) -> u32 {
+        self.state.read().claims(i)
+    }
+
     /// One more reference each; from 0 it becomes used (whether it was free, held or quarantined).
     /// Err when i is beyond the limit or the count would overflow (then nothing has changed).
     pub fn add(&self, start: u64, count: u64) -> Result<(), SpaceError> {
@@ -67,13 +73,14 @@ impl Space {
 
     /// What was quarantined since the last call (neighbours joined).
     pub fn take_quarantine(&self) -> Vec<Range<u64>> {
-        self.state.write().fresh.take()
+        self.state.write().take_quarantine()
     }
 
     /// Makes quarantined things free, except those that have references again, or were quarantined
-    /// again since `take_quarantine`.
+    /// again since `take_quarantine`. Claims lost before that call are gone for good.
     pub fn release(&self, ranges: &[Range<u64>]) {
         let mut state = self.state.write();
+        state.settle();
         for range in ranges {
             state.release(range.clone());
         }

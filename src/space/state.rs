@@ -21,6 +21,11 @@ pub(super) struct State {
     pub quarantined: Bits,
     /// Of these, what came since `take_quarantine`.
     pub fresh: Bits,
+    /// Lost a reference, but not the last one, since the last release.
+    unshared: Bits,
+    /// Of these, what came since `take_quarantine`, and what that took.
+    unshared_fresh: Bits,
+    unshared_taken: Vec<Range<u64>>,
     /// Where the next search starts: neighbours in time become neighbours on the device.
     cursor: u64,
     /// Nothing at or above was ever taken.
@@ -36,6 +41,9 @@ impl State {
             taken: Bits::default(),
             quarantined: Bits::default(),
             fresh: Bits::default(),
+            unshared: Bits::default(),
+            unshared_fresh: Bits::default(),
+            unshared_taken: Vec::new(),
             cursor: 0,
             high: 0,
         }
@@ -86,11 +94,17 @@ impl State {
             counts,
             quarantined,
             fresh,
+            unshared,
+            unshared_fresh,
             ..
         } = self;
-        counts.decrement(start..end, |i| {
-            quarantined.set(i);
-            fresh.set(i);
+        counts.decrement(start..end, |i, left| {
+            let (all, new) = match left {
+                0 => (&mut *quarantined, &mut *fresh),
+                _ => (&mut *unshared, &mut *unshared_fresh),
+            };
+            all.set(i);
+            new.set(i);
         });
         Ok(self.counts.get(end.saturating_sub(1)))
     }
@@ -143,6 +157,27 @@ impl State {
         for i in range {
             if self.counts.get(i) == 0 && !self.quarantined.get(i) {
                 self.taken.clear(i);
+            }
+        }
+    }
+
+    pub fn take_quarantine(&mut self) -> Vec<Range<u64>> {
+        self.unshared_taken = self.unshared_fresh.take();
+        self.fresh.take()
+    }
+
+    /// References now, and one more for those that were there at the last release.
+    pub fn claims(&self, i: u64) -> u32 {
+        self.counts.get(i).saturating_add(u32::from(self.unshared.get(i)))
+    }
+
+    /// What was taken is settled: nobody can come back for it.
+    pub fn settle(&mut self) {
+        for range in std::mem::take(&mut self.unshared_taken) {
+            for i in range {
+                if !self.unshared_fresh.get(i) {
+                    self.unshared.clear(i);
+                }
             }
         }
     }
