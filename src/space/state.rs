@@ -95,6 +95,14 @@ impl State {
         Ok(self.counts.get(end.saturating_sub(1)))
     }
 
+    pub fn lose_some(&mut self, i: u64, n: u32) -> bool {
+        let others = self.counts.get(i) > n;
+        if others {
+            self.counts.subtract(i, n);
+        }
+        others
+    }
+
     pub fn alloc(&mut self, want: u64) -> Option<Range<u64>> {
         let want = want.max(1);
         let (cursor, limit) = (self.cursor.min(self.limit), self.limit);
