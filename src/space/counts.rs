@@ -94,6 +94,15 @@ impl Counts {
         }
     }
 
+    /// Takes `n` from one that has more.
+    pub fn subtract(&mut self, i: u64, n: u32) {
+        let page = self.pages.get_mut(&(i / PER));
+        if let Some(count) = page.and_then(|p| p.counts.get_mut((i % PER) as usize)) {
+            *count = count.saturating_sub(n).max(1);
+            self.dirty.insert(i / PER);
+        }
+    }
+
     pub fn page(&self, number: u64) -> Option<Vec<u8>> {
         let page = self.pages.get(&number)?;
         Some(page.counts.iter().flat_map(|c| c.to_le_bytes()).collect())

@@ -61,6 +61,12 @@ impl Space {
         self.state.write().lose(i, 1)
     }
 
+    /// Drops `n` references of one thing if others stay; `false`, and nothing dropped, when it has
+    /// not more than `n`. For those who must do something about the last one.
+    pub fn drop_shared(&self, i: u64, n: u32) -> bool {
+        self.state.write().lose_some(i, n)
+    }
+
     /// Takes up to `want` neighbouring free things: they are held: not free, without references.
     /// Prefers a run of the full length, else the longest found quickly. None: nothing free.
     pub fn alloc(&self, want: u64) -> Option<Range<u64>> {

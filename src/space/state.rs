@@ -119,6 +119,15 @@ impl State {
         self.fresh.take()
     }
 
+    pub fn lose_some(&mut self, i: u64, n: u32) -> bool {
+        let others = self.counts.get(i) > n;
+        if others {
+            self.counts.subtract(i, n);
+            self.unshared.set(i);
+        }
+        others
+    }
+
     pub fn alloc(&mut self, want: u64) -> Option<Range<u64>> {
         let want = want.max(1);
         let (cursor, limit) = (self.cursor.min(self.limit), self.limit);

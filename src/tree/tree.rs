@@ -87,6 +87,21 @@ impl Tree {
         Ok(effects.delta)
     }
 
+    /// New nodes that changing `keys` keys of a tree of this height takes at most: each key's path
+    /// is copied, and split all the way up.
+    pub const fn nodes_at_most(height: u64, keys: u64) -> u64 {
+        let height = if height == 0 { 1 } else { height };
+        2 * height * keys + keys + 2
+    }
+
+    /// Nodes from the root to a leaf (0: empty). `Err(Miss)` when the root is not in memory.
+    pub fn height(&self, store: &NodeStore) -> Result<u64> {
+        match self.root {
+            0 => Ok(0),
+            root => Ok(u64::from(store.get(root)?.level) + 1),
+        }
+    }
+
     /// For reading.
     pub fn at(self, store: &NodeStore) -> Snapshot<'_> {
         Snapshot { tree: self, store }
