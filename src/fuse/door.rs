@@ -19,7 +19,11 @@ use std::sync::{Arc, OnceLock};
 /// One connection's state, shared by its threads and its `Connection`.
 pub(super) struct Door {
     pub fs: Arc<Fs>,
-    pub read_only: bool,
+    /// Sealed: nothing ever changes.
+    pub sealed: bool,
+    /// Let the kernel keep writes back. Not on a mount that is read-only now: it gains nothing there and costs a GETATTR
+    /// after every close. (Remounted for writing, it writes through.)
+    pub keep_back: bool,
     /// Access times are kept.
     pub atime: bool,
     pub squash: Squash,
@@ -60,7 +64,7 @@ impl Door {
 
     /// The kernel is told of this file by what is answered now.
     pub fn told(&self, attr: &Attr) {
-        if !self.read_only && attr.mode & libc::S_IFMT == libc::S_IFREG {
+        if !self.sealed && attr.mode & libc::S_IFMT == libc::S_IFREG {
             self.known.told(attr.ino);
         }
     }
@@ -95,7 +99,7 @@ impl Door {
     }
 
     pub fn forget(self: &Arc<Self>, ino: Ino, times: u64) {
-        if self.read_only {
+        if self.sealed {
             return;
         }
         self.known.forgotten(ino, times);
@@ -119,21 +123,24 @@ impl Door {
         }
     }
 
-    pub fn was_read(&self, ino: Ino) {
-        if self.atime && !self.read_only && self.touched.first(ino) {
-            if let Err(e) = guarded(|| self.fs.touch_atime(ino)) {
-                log::debug!("access time of inode {ino}: {e}");
-            }
+    /// Before the answer: the kernel asks for the new access time as soon as it has that.
+    pub fn will_be_read(&self, ino: Ino) {
+        if self.atime
+            && !self.sealed
+            && self.touched.first(ino)
+            && let Err(e) = guarded(|| self.fs.touch_atime(ino))
+        {
+            log::debug!("access time of inode {ino}: {e}");
         }
     }
 
     /// Has the kernel send us what it keeps of this file from `offset` on. Never on a thread that takes requests: they
     /// are the ones to take what is sent.
     pub fn flush(&self, ino: Ino, offset: u64) {
-        if let (Some(notifier), Ok(offset)) = (self.notifier.get(), i64::try_from(offset)) {
-            if let Err(e) = notifier.inval_inode(INodeNo(ino), offset, 0) {
-                log::debug!("the kernel refuses to flush inode {ino}: {e}");
-            }
+        if let (Some(notifier), Ok(offset)) = (self.notifier.get(), i64::try_from(offset))
+            && let Err(e) = notifier.inval_inode(INodeNo(ino), offset, 0)
+        {
+            log::debug!("the kernel refuses to flush inode {ino}: {e}");
         }
     }
 }
@@ -141,7 +148,7 @@ impl Door {
 impl Door {
     pub fn sync(&self, request: Kind, ino: Ino, reply: ReplyEmpty) {
         let run = || {
-            if self.read_only {
+            if self.sealed {
                 Ok(())
             } else {
                 self.fs.fsync(ino)

@@ -67,7 +67,7 @@ impl Filesystem for Handle {
                 log::info!("this kernel has no {flag:?}");
             }
         }
-        if !self.0.read_only
+        if self.0.keep_back
             && config
                 .add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE)
                 .is_ok()
@@ -179,6 +179,7 @@ impl Filesystem for Handle {
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         let door = self.count(Kind::Readlink);
+        door.will_be_read(ino.0);
         answer(
             Kind::Readlink,
             ino.0,
@@ -186,7 +187,6 @@ impl Filesystem for Handle {
             || door.fs.readlink(ino.0),
             |reply, target| reply.data(&target),
         );
-        door.was_read(ino.0);
     }
 
     fn mknod(
@@ -200,6 +200,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Mknod);
+        door.touched.changed(parent.0);
         let cred = door.cred(req, umask);
         door.entry(Kind::Mknod, parent.0, reply, || {
             door.fs.mknod(parent.0, bytes(name), mode, rdev, &cred)
@@ -216,6 +217,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Mkdir);
+        door.touched.changed(parent.0);
         let cred = door.cred(req, umask);
         door.entry(Kind::Mkdir, parent.0, reply, || {
             door.fs.mkdir(parent.0, bytes(name), mode, &cred)
@@ -224,6 +226,7 @@ impl Filesystem for Handle {
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let door = self.count(Kind::Unlink);
+        door.touched.changed(parent.0);
         let run = || {
             door.fs
                 .unlink(parent.0, bytes(name))
@@ -234,6 +237,7 @@ impl Filesystem for Handle {
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let door = self.count(Kind::Rmdir);
+        door.touched.changed(parent.0);
         let run = || {
             door.fs
                 .rmdir(parent.0, bytes(name))
@@ -251,6 +255,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Symlink);
+        door.touched.changed(parent.0);
         let cred = door.cred(req, 0);
         door.entry(Kind::Symlink, parent.0, reply, || {
             door.fs
@@ -269,6 +274,8 @@ impl Filesystem for Handle {
         reply: ReplyEmpty,
     ) {
         let door = self.count(Kind::Rename);
+        door.touched.changed(parent.0);
+        door.touched.changed(newparent.0);
         let run = || {
             if flags.bits() & !fuser::RenameFlags::all().bits() != 0 {
                 return Err(Error::Posix(libc::EINVAL));
@@ -298,6 +305,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Link);
+        door.touched.changed(newparent.0);
         door.entry(Kind::Link, newparent.0, reply, || {
             door.fs.link(ino.0, newparent.0, bytes(newname))
         });
@@ -377,6 +385,7 @@ impl Filesystem for Handle {
         reply: ReplyData,
     ) {
         let door = self.count(Kind::Read);
+        door.will_be_read(ino.0);
         let mut reply = Some(reply);
         // Straight from the window of the data file into the kernel: its bytes are never looked at here.
         let read = guarded(|| {
@@ -388,7 +397,7 @@ impl Filesystem for Handle {
                 })
         });
         match (read, reply) {
-            (Ok(()), None) => door.was_read(ino.0),
+            (Ok(()), None) => {}
             (Ok(()), Some(reply)) => reply.error(Errno::EIO),
             (Err(e), Some(reply)) => refuse(Kind::Read, ino.0, reply, &e),
             (Err(e), None) => log::error!("read of inode {}, already answered: {e}", ino.0),
@@ -452,6 +461,7 @@ impl Filesystem for Handle {
         mut reply: ReplyDirectory,
     ) {
         let door = self.count(Kind::Readdir);
+        door.will_be_read(ino.0);
         let mut any = false;
         let read = guarded(|| {
             door.fs.readdir(ino.0, offset, false, &mut |e, _| {
@@ -468,7 +478,6 @@ impl Filesystem for Handle {
             Err(e) if !any => refuse(Kind::Readdir, ino.0, reply, &e),
             _ => reply.ok(),
         }
-        door.was_read(ino.0);
     }
 
     fn readdirplus(
@@ -480,6 +489,7 @@ impl Filesystem for Handle {
         mut reply: ReplyDirectoryPlus,
     ) {
         let door = self.count(Kind::Readdirplus);
+        door.will_be_read(ino.0);
         let (mut any, mut bad) = (false, None);
         let show = door.show();
         let read = guarded(|| {
@@ -516,7 +526,6 @@ impl Filesystem for Handle {
             Err(e) if !any => refuse(Kind::Readdirplus, ino.0, reply, &e),
             _ => reply.ok(),
         }
-        door.was_read(ino.0);
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
