@@ -11,7 +11,7 @@ use super::workers::later;
 use crate::base::{Ino, Result};
 use crate::fs::{Attr, Cred, Fs, SetAttr};
 use fuser::{Generation, INodeNo, Notifier, ReplyEmpty, ReplyEntry, Request};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,6 +35,24 @@ pub(super) struct Door {
     pub orphans: Mutex<HashSet<Ino>>,
     pub touched: Touched,
     pub notifier: OnceLock<Notifier>,
+    pub jobs: Jobs,
+}
+
+/// What workers do for one connection.
+#[derive(Default)]
+pub(super) struct Jobs {
+    running: Mutex<usize>,
+    fewer: Condvar,
+}
+
+/// Dropped when a job is done, or was given up by a panic.
+struct Done(Arc<Door>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        *self.0.jobs.running.lock() -= 1;
+        self.0.jobs.fewer.notify_all();
+    }
 }
 
 impl Door {
@@ -104,9 +122,15 @@ impl Door {
         }
         self.known.forgotten(ino, times);
         if self.orphans.lock().remove(&ino) {
-            let door = self.clone();
-            later(move || door.reap(ino));
+            self.later(move |door| door.reap(ino));
         }
+    }
+
+    /// Does it on a worker; the connection has not ended before that is done.
+    pub fn later(self: &Arc<Self>, job: impl FnOnce(&Arc<Door>) + Send + 'static) {
+        *self.jobs.running.lock() += 1;
+        let done = Done(self.clone());
+        later(move || job(&done.0));
     }
 
     /// What has no name and no user goes; where that fails, opening the volume next time does it.
@@ -116,8 +140,13 @@ impl Door {
         }
     }
 
-    /// The connection is over: no open file is left, and no FORGET comes any more.
+    /// The connection is over: no open file is left, and no FORGET comes any more. What was begun is finished.
     pub fn ended(&self) {
+        let mut running = self.jobs.running.lock();
+        while *running > 0 {
+            self.jobs.fewer.wait(&mut running);
+        }
+        drop(running);
         for ino in std::mem::take(&mut *self.orphans.lock()) {
             self.reap(ino);
         }

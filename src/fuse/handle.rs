@@ -7,7 +7,6 @@ use super::answer::{answer, guarded, refuse};
 use super::convert::{FOREVER, Show, from_request, from_request_or_now, kind};
 use super::counters::Request as Kind;
 use super::door::Door;
-use super::workers::later;
 use crate::base::{Error, Result};
 use crate::fs::{Fallocate, RenameFlags, Seek, SetAttr, XattrSet};
 use fuser::{
@@ -153,18 +152,15 @@ impl Filesystem for Handle {
             kill_suidgid: size.is_some() && req.uid() != 0,
         };
         let cred = door.cred(req, 0);
-        let work = {
-            let door = door.clone();
-            move || {
-                let run = || {
-                    let shown = door.show().attr(&door.fs.set_attr(ino, &set, &cred)?);
-                    door.touched.changed(ino);
-                    shown
-                };
-                answer(Kind::Setattr, ino, reply, run, |reply, shown| {
-                    reply.attr(&FOREVER, &shown)
-                });
-            }
+        let work = move |door: &Arc<Door>| {
+            let run = || {
+                let shown = door.show().attr(&door.fs.set_attr(ino, &set, &cred)?);
+                door.touched.changed(ino);
+                shown
+            };
+            answer(Kind::Setattr, ino, reply, run, |reply, shown| {
+                reply.attr(&FOREVER, &shown)
+            });
         };
         let gives_much_back = |size| {
             door.fs
@@ -172,8 +168,8 @@ impl Filesystem for Handle {
                 .is_ok_and(|a| a.size.saturating_sub(size) > MUCH)
         };
         match size {
-            Some(size) if gives_much_back(size) => later(work),
-            _ => work(),
+            Some(size) if gives_much_back(size) => door.later(work),
+            _ => work(door),
         }
     }
 
@@ -436,8 +432,8 @@ impl Filesystem for Handle {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fsync).clone();
-        later(move || door.sync(Kind::Fsync, ino.0, reply));
+        let door = self.count(Kind::Fsync);
+        door.later(move |door| door.sync(Kind::Fsync, ino.0, reply));
     }
 
     fn fsyncdir(
@@ -448,8 +444,8 @@ impl Filesystem for Handle {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fsyncdir).clone();
-        later(move || door.sync(Kind::Fsyncdir, ino.0, reply));
+        let door = self.count(Kind::Fsyncdir);
+        door.later(move |door| door.sync(Kind::Fsyncdir, ino.0, reply));
     }
 
     fn readdir(
@@ -626,8 +622,8 @@ impl Filesystem for Handle {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fallocate).clone();
-        later(move || {
+        let door = self.count(Kind::Fallocate);
+        door.later(move |door| {
             let run = || {
                 let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
                 let how = match mode & !libc::FALLOC_FL_KEEP_SIZE {
@@ -656,7 +652,7 @@ impl Filesystem for Handle {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let door = self.count(Kind::Lseek).clone();
+        let door = self.count(Kind::Lseek);
         let ino = ino.0;
         let (offset, what) = match (u64::try_from(offset), whence) {
             (Ok(offset), libc::SEEK_DATA) => (offset, Seek::Data),
@@ -673,12 +669,12 @@ impl Filesystem for Handle {
             answer(Kind::Lseek, ino, reply, run, |reply, at| reply.offset(at));
         };
         if !door.writeback.load(Ordering::Relaxed) {
-            return seek(&door, reply);
+            return seek(door, reply);
         }
         // The kernel does not flush before it asks, and what it still keeps would look like a hole.
-        later(move || {
+        door.later(move |door| {
             door.flush(ino, offset);
-            seek(&door, reply);
+            seek(door, reply);
         });
     }
 
@@ -695,8 +691,8 @@ impl Filesystem for Handle {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let door = self.count(Kind::CopyFileRange).clone();
-        later(move || {
+        let door = self.count(Kind::CopyFileRange);
+        door.later(move |door| {
             let run = || {
                 let copied = door.fs.copy_range(
                     ino_in.0,
@@ -725,7 +721,7 @@ impl Filesystem for Handle {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let door = self.count(Kind::Ioctl).clone();
+        let door = self.count(Kind::Ioctl);
         // struct fstrim_range { u64 start, len, minlen }: `len` comes back as what was given back.
         const FITRIM: u32 = 0xc018_5879;
         if cmd != FITRIM || in_data.len() != 24 || out_size != 24 {
@@ -735,7 +731,7 @@ impl Filesystem for Handle {
             return reply.error(Errno::EPERM);
         }
         let mut range = in_data.to_vec();
-        later(move || {
+        door.later(move |door| {
             answer(
                 Kind::Ioctl,
                 ino.0,

@@ -1,7 +1,7 @@
 //! Serving a /dev/fuse descriptor that somebody mounted: the daemon's side.
 
 use super::counters::Counters;
-use super::door::Door;
+use super::door::{Door, Jobs};
 use super::handle::Handle;
 use super::known::Known;
 use super::options::Squash;
@@ -88,6 +88,7 @@ pub fn serve(fs: Arc<Fs>, device: OwnedFd, options: ServeOptions) -> Result<Conn
         orphans: Mutex::default(),
         touched: Touched::default(),
         notifier: OnceLock::new(),
+        jobs: Jobs::default(),
     });
     let mut config = fuser::Config::default();
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
