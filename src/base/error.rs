@@ -48,6 +48,9 @@ pub enum Error {
     /// Not allowed, or not possible on this machine; says what to do.
     #[error("{0}")]
     Denied(String),
+    /// What another process answered: its words, its kind and its errno.
+    #[error("{message}")]
+    Told { message: String, kind: ExitKind, errno: i32 },
     /// A node is not in memory: drop the lock, read it, try again. Never leaves `pool`.
     #[error("node {0} is not in memory")]
     Miss(u64),
@@ -93,6 +96,7 @@ impl Error {
             Error::NoSpace => libc::ENOSPC,
             Error::Quota => libc::EDQUOT,
             Error::Posix(e) => *e,
+            Error::Told { errno, .. } => *errno,
             Error::NotFound(_) => libc::ENOENT,
             Error::Exists(_) => libc::EEXIST,
             Error::Denied(_) => libc::EPERM,
@@ -101,6 +105,7 @@ impl Error {
 
     pub fn exit_kind(&self) -> ExitKind {
         match self {
+            Error::Told { kind, .. } => *kind,
             Error::NotFound(_) | Error::Posix(libc::ENOENT) => ExitKind::NotFound,
             Error::Exists(_) | Error::Posix(libc::EEXIST) => ExitKind::Exists,
             Error::Busy(_) | Error::Locked { .. } => ExitKind::Busy,

@@ -1,5 +1,6 @@
 //! The store's devices: sparse files or block devices; a faulty one for tests.
 
+pub mod faulty;
 mod file;
 mod mem;
 

@@ -38,7 +38,11 @@ impl Acl {
     /// `None`: an attribute without entries, which means "no ACL". EINVAL, E2BIG, EOPNOTSUPP.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Acl>> {
         let Some((version, entries)) = bytes.split_first_chunk::<4>() else {
-            return if bytes.is_empty() { Ok(None) } else { Err(Error::Posix(libc::EINVAL)) };
+            return if bytes.is_empty() {
+                Ok(None)
+            } else {
+                Err(Error::Posix(libc::EINVAL))
+            };
         };
         if u32::from_le_bytes(*version) != VERSION {
             return Err(Error::Posix(libc::EOPNOTSUPP));
@@ -56,7 +60,11 @@ impl Acl {
             Entry {
                 tag,
                 perm: u32::from(u16::from_le_bytes([p0, p1])),
-                id: if named { u32::from_le_bytes(id) } else { UNDEFINED_ID },
+                id: if named {
+                    u32::from_le_bytes(id)
+                } else {
+                    UNDEFINED_ID
+                },
             }
         };
         let acl = Acl(entries.iter().map(entry).collect());
@@ -110,7 +118,11 @@ impl Acl {
 
     /// The entry that the group bits of the mode stand for.
     fn class(&self) -> u16 {
-        if self.get(MASK).is_some() { MASK } else { GROUP_OBJ }
+        if self.get(MASK).is_some() {
+            MASK
+        } else {
+            GROUP_OBJ
+        }
     }
 
     /// Says more than nine permission bits can (posix_acl_equiv_mode).

@@ -18,7 +18,13 @@ fn minimal(u: u32, g: u32, o: u32) -> Vec<u8> {
 }
 
 fn extended(u: u32, named: u32, g: u32, mask: u32, o: u32) -> Vec<u8> {
-    acl(&[(USER_OBJ, u, NO), (USER, named, 5), (GROUP_OBJ, g, NO), (MASK, mask, NO), (OTHER, o, NO)])
+    acl(&[
+        (USER_OBJ, u, NO),
+        (USER, named, 5),
+        (GROUP_OBJ, g, NO),
+        (MASK, mask, NO),
+        (OTHER, o, NO),
+    ])
 }
 
 fn decode(b: &[u8]) -> Acl {
@@ -53,11 +59,37 @@ fn none_and_nonsense() {
         &[(USER_OBJ, 7, NO), (GROUP_OBJ, 5, NO)],
         &[(USER_OBJ, 8, NO), (GROUP_OBJ, 5, NO), (OTHER, 0, NO)],
         &[(GROUP_OBJ, 5, NO), (USER_OBJ, 7, NO), (OTHER, 0, NO)],
-        &[(USER_OBJ, 7, NO), (USER_OBJ, 7, NO), (GROUP_OBJ, 5, NO), (OTHER, 0, NO)],
-        &[(USER_OBJ, 7, NO), (USER, 7, 5), (GROUP_OBJ, 5, NO), (OTHER, 0, NO)],
-        &[(USER_OBJ, 7, NO), (USER, 7, NO), (GROUP_OBJ, 5, NO), (MASK, 7, NO), (OTHER, 0, NO)],
-        &[(USER_OBJ, 7, NO), (GROUP_OBJ, 5, NO), (OTHER, 0, NO), (64, 0, NO)],
-        &[(0, 7, NO), (USER_OBJ, 7, NO), (GROUP_OBJ, 5, NO), (OTHER, 0, NO)],
+        &[
+            (USER_OBJ, 7, NO),
+            (USER_OBJ, 7, NO),
+            (GROUP_OBJ, 5, NO),
+            (OTHER, 0, NO),
+        ],
+        &[
+            (USER_OBJ, 7, NO),
+            (USER, 7, 5),
+            (GROUP_OBJ, 5, NO),
+            (OTHER, 0, NO),
+        ],
+        &[
+            (USER_OBJ, 7, NO),
+            (USER, 7, NO),
+            (GROUP_OBJ, 5, NO),
+            (MASK, 7, NO),
+            (OTHER, 0, NO),
+        ],
+        &[
+            (USER_OBJ, 7, NO),
+            (GROUP_OBJ, 5, NO),
+            (OTHER, 0, NO),
+            (64, 0, NO),
+        ],
+        &[
+            (0, 7, NO),
+            (USER_OBJ, 7, NO),
+            (GROUP_OBJ, 5, NO),
+            (OTHER, 0, NO),
+        ],
     ];
     for b in bad {
         assert_eq!(errno(&acl(b)), libc::EINVAL, "{b:?}");
@@ -81,7 +113,12 @@ fn mode_of_an_access_acl() {
     // The group bits show the mask, not the group.
     assert_eq!(decode(&extended(7, 7, 0, 6, 1)).mode(0o100000), 0o100761);
     assert!(decode(&extended(7, 7, 0, 6, 1)).is_extended());
-    let mask_alone = acl(&[(USER_OBJ, 7, NO), (GROUP_OBJ, 7, NO), (MASK, 4, NO), (OTHER, 0, NO)]);
+    let mask_alone = acl(&[
+        (USER_OBJ, 7, NO),
+        (GROUP_OBJ, 7, NO),
+        (MASK, 4, NO),
+        (OTHER, 0, NO),
+    ]);
     assert!(decode(&mask_alone).is_extended());
     assert_eq!(decode(&mask_alone).mode(0), 0o740);
 }
@@ -94,9 +131,24 @@ fn inheritance() {
         (minimal(7, 7, 7), 0o751, minimal(7, 5, 1), 0o751),
         (minimal(0, 0, 0), 0o777, minimal(0, 0, 0), 0o000),
         // With a mask, the group entry stays and the mask is cut.
-        (extended(7, 7, 7, 7, 5), 0o644, extended(6, 7, 7, 4, 4), 0o644),
-        (extended(7, 6, 5, 5, 0), 0o666, extended(6, 6, 5, 4, 0), 0o640),
-        (extended(7, 6, 5, 5, 0), 0o2777, extended(7, 6, 5, 5, 0), 0o2750),
+        (
+            extended(7, 7, 7, 7, 5),
+            0o644,
+            extended(6, 7, 7, 4, 4),
+            0o644,
+        ),
+        (
+            extended(7, 6, 5, 5, 0),
+            0o666,
+            extended(6, 6, 5, 4, 0),
+            0o640,
+        ),
+        (
+            extended(7, 6, 5, 5, 0),
+            0o2777,
+            extended(7, 6, 5, 5, 0),
+            0o2750,
+        ),
     ];
     for (default, asked, access, mode) in table {
         let mut a = decode(&default);
@@ -112,5 +164,9 @@ fn chmod() {
     assert_eq!(a, decode(&minimal(6, 4, 0)));
     let mut a = decode(&extended(7, 7, 1, 7, 7));
     a.chmod(0o640);
-    assert_eq!(a, decode(&extended(6, 7, 1, 4, 0)), "the mask, not the group");
+    assert_eq!(
+        a,
+        decode(&extended(6, 7, 1, 4, 0)),
+        "the mask, not the group"
+    );
 }

@@ -70,10 +70,13 @@ impl Fs {
     }
 
     fn set_file_size(&self, ino: Ino, size: u64, kill_suidgid: bool) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Err(Error::Posix(libc::EROFS));
         }
-        let item = self.volume.enter(Need::READ)?.view(|r| read_inode(r, ino))?;
+        let item = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| read_inode(r, ino))?;
         match item.kind() {
             libc::S_IFREG => self.set_size(ino, size, kill_suidgid),
             libc::S_IFDIR => Err(Error::Posix(libc::EISDIR)),
@@ -84,14 +87,17 @@ impl Fs {
     /// relatime: writes atime if it is older than mtime, ctime or a day. No-op when sealed, and
     /// when there is no space for it: nobody's read fails for that.
     pub fn touch_atime(&self, ino: Ino) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Ok(());
         }
         let now = Time::now();
         let old = |i: &InodeItem| {
             i.atime <= i.mtime || i.atime <= i.ctime || now.sec.saturating_sub(i.atime.sec) >= DAY
         };
-        let item = self.volume.enter(Need::READ)?.view(|r| read_inode(r, ino))?;
+        let item = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| read_inode(r, ino))?;
         if !old(&item) {
             return Ok(());
         }

@@ -34,14 +34,36 @@ impl Fs {
             other if !known_type(other) => return Err(Error::Posix(libc::EINVAL)),
             other => other,
         };
-        let rdev = if matches!(kind, libc::S_IFCHR | libc::S_IFBLK) { rdev } else { 0 };
-        self.make(dir, name, &New { mode: kind | mode & 0o7777, rdev, target: b"", cred })
+        let rdev = if matches!(kind, libc::S_IFCHR | libc::S_IFBLK) {
+            rdev
+        } else {
+            0
+        };
+        self.make(
+            dir,
+            name,
+            &New {
+                mode: kind | mode & 0o7777,
+                rdev,
+                target: b"",
+                cred,
+            },
+        )
     }
 
     pub fn mkdir(&self, dir: Ino, name: &[u8], mode: u32, cred: &Cred) -> Result<Attr> {
         // As mkdir(2): of the special bits only the sticky one counts; setgid comes from the parent.
         let mode = libc::S_IFDIR | mode & 0o1777;
-        self.make(dir, name, &New { mode, rdev: 0, target: b"", cred })
+        self.make(
+            dir,
+            name,
+            &New {
+                mode,
+                rdev: 0,
+                target: b"",
+                cred,
+            },
+        )
     }
 
     /// ENOENT for an empty target, ENAMETOOLONG beyond [`TARGET_MAX`].
@@ -55,12 +77,26 @@ impl Fs {
         if target.contains(&0) {
             return Err(Error::Posix(libc::EINVAL));
         }
-        self.make(dir, name, &New { mode: libc::S_IFLNK | 0o777, rdev: 0, target, cred })
+        self.make(
+            dir,
+            name,
+            &New {
+                mode: libc::S_IFLNK | 0o777,
+                rdev: 0,
+                target,
+                cred,
+            },
+        )
     }
 
     /// A file without a name (O_TMPFILE); `link` may give it one.
     pub fn tmpfile(&self, dir: Ino, mode: u32, cred: &Cred) -> Result<Attr> {
-        let new = New { mode: libc::S_IFREG | mode & 0o7777, rdev: 0, target: b"", cred };
+        let new = New {
+            mode: libc::S_IFREG | mode & 0o7777,
+            rdev: 0,
+            target: b"",
+            cred,
+        };
         let g = self.enter_to_change(Need::SMALL)?;
         let ino = self.volume.new_ino();
         let now = Time::now();
@@ -116,7 +152,12 @@ impl Fs {
             }
             write_inode(op, ino, &item);
             let kind = item.kind();
-            let entry = DirentItem { ino, kind, flags: 0, name: name.to_vec() };
+            let entry = DirentItem {
+                ino,
+                kind,
+                flags: 0,
+                name: name.to_vec(),
+            };
             op.put(dirent_key(dir, cookie), entry.encode());
             parent.size = parent.size.saturating_add(name.len() as u64);
             parent.modified(now);
@@ -153,11 +194,14 @@ impl Fs {
         if item.kind() == libc::S_IFLNK {
             return Ok(item);
         }
-        if parent.flags & flag::ACL_DEFAULT == 0 {
+        let default = match parent.flags & flag::ACL_DEFAULT {
+            0 => None,
+            _ => self.default_acl(op, dir, parent)?,
+        };
+        let Some(default) = default else {
             item.mode &= !(new.cred.umask & 0o777);
             return Ok(item);
-        }
-        let default = self.default_acl(op, dir, parent)?;
+        };
         let mut access = default.clone();
         item.mode = access.inherit(item.mode);
         if access.is_extended() {

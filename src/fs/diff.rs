@@ -64,7 +64,9 @@ struct Diff<'a> {
 /// no change; the root itself is reported only when its mode, owner or attributes changed.
 pub fn diff(base: &Arc<Fs>, volume: &Arc<Fs>) -> Result<Vec<(ChangeKind, Vec<u8>)>> {
     if !Arc::ptr_eq(base.volume.pool(), volume.volume.pool()) {
-        return Err(Error::Invalid("the two volumes are in different pools".into()));
+        return Err(Error::Invalid(
+            "the two volumes are in different pools".into(),
+        ));
     }
     let mut diff = Diff {
         old: base,
@@ -79,7 +81,11 @@ pub fn diff(base: &Arc<Fs>, volume: &Arc<Fs>) -> Result<Vec<(ChangeKind, Vec<u8>
     diff.collect()?;
     diff.compare_names()?;
     diff.report_inodes()?;
-    Ok(diff.out.into_iter().map(|(path, kind)| (kind, path)).collect())
+    Ok(diff
+        .out
+        .into_iter()
+        .map(|(path, kind)| (kind, path))
+        .collect())
 }
 
 impl Diff<'_> {
@@ -147,9 +153,14 @@ impl Diff<'_> {
                 if self.differs(before.0, target.0)? {
                     self.emit(ChangeKind::Changed, path.clone())?;
                 }
-                if before.1 == libc::S_IFDIR && target.1 == libc::S_IFDIR {
-                    let (a, b) = (children(self.old, before.0)?, children(self.new, target.0)?);
-                    below.push((path, a, b));
+                match (before.1 == libc::S_IFDIR, target.1 == libc::S_IFDIR) {
+                    (true, true) => {
+                        let (a, b) = (children(self.old, before.0)?, children(self.new, target.0)?);
+                        below.push((path, a, b));
+                    }
+                    (false, true) => self.added_below(path, target.0)?,
+                    // What was below a directory that is none any more is gone with it.
+                    _ => {}
                 }
             }
         }
@@ -169,10 +180,14 @@ impl Diff<'_> {
     /// A path that was not there, with everything below it.
     fn added(&mut self, path: Vec<u8>, target: Target) -> Result<()> {
         self.emit(ChangeKind::Added, path.clone())?;
-        let mut below = Vec::new();
         if target.1 == libc::S_IFDIR {
-            below.push((path, target.0));
+            self.added_below(path, target.0)?;
         }
+        Ok(())
+    }
+
+    fn added_below(&mut self, path: Vec<u8>, dir: Ino) -> Result<()> {
+        let mut below = vec![(path, dir)];
         while let Some((path, dir)) = below.pop() {
             for_each_child(self.new, dir, &mut |entry| {
                 let path = join(&path, &entry.name);
@@ -194,7 +209,10 @@ impl Diff<'_> {
                 continue;
             }
             for (dir, cookie) in places(self.new, ino)? {
-                let differs = self.dirs.get(&dir).is_some_and(|n| n.cookies.contains(&cookie));
+                let differs = self
+                    .dirs
+                    .get(&dir)
+                    .is_some_and(|n| n.cookies.contains(&cookie));
                 if differs {
                     continue;
                 }
@@ -272,18 +290,26 @@ impl Diff<'_> {
         let Some(item) = inode(self.new, dir)? else {
             return Ok(None);
         };
-        if self.dirs.get(&item.parent).is_some_and(|n| n.cookies.contains(&item.cookie)) {
+        if self
+            .dirs
+            .get(&item.parent)
+            .is_some_and(|n| n.cookies.contains(&item.cookie))
+        {
             return Ok(None);
         }
         let entry = entry_at(self.new, item.parent, item.cookie)?;
-        Ok(entry.filter(|e| e.ino == dir).map(|e| (item.parent, e.name)))
+        Ok(entry
+            .filter(|e| e.ino == dir)
+            .map(|e| (item.parent, e.name)))
     }
 
     fn emit(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
         self.bytes = self.bytes.saturating_add(path.len() + 32);
         if self.bytes > PATHS_MAX {
             let limit = PATHS_MAX >> 20;
-            return Err(Error::Invalid(format!("the changed paths take more than {limit} MiB")));
+            return Err(Error::Invalid(format!(
+                "the changed paths take more than {limit} MiB"
+            )));
         }
         self.out.entry(path).or_insert(kind);
         Ok(())
@@ -300,12 +326,16 @@ fn damaged_entry() -> Error {
 
 /// Equal but for the access time.
 fn same(a: &InodeItem, b: &InodeItem) -> bool {
-    let rest = |i: &InodeItem| InodeItem { atime: Time::default(), ..*i };
+    let rest = |i: &InodeItem| InodeItem {
+        atime: Time::default(),
+        ..*i
+    };
     rest(a) == rest(b)
 }
 
 fn same_bytes(a: &[u8], b: &[u8]) -> Result<bool> {
-    let decode = |b| InodeItem::decode(b).ok_or_else(|| Error::corrupt("an inode", "its inode item"));
+    let decode =
+        |b| InodeItem::decode(b).ok_or_else(|| Error::corrupt("an inode", "its inode item"));
     Ok(same(&decode(a)?, &decode(b)?))
 }
 
@@ -323,7 +353,9 @@ fn inode(fs: &Fs, ino: Ino) -> Result<Option<InodeItem>> {
 
 fn entry_at(fs: &Fs, dir: Ino, cookie: u64) -> Result<Option<DirentItem>> {
     let value = view(fs, |r| r.get(&super::dir::dirent_key(dir, cookie)))?;
-    value.map(|v| DirentItem::decode(&v).ok_or_else(damaged_entry)).transpose()
+    value
+        .map(|v| DirentItem::decode(&v).ok_or_else(damaged_entry))
+        .transpose()
 }
 
 /// All names of an inode.
@@ -340,7 +372,8 @@ fn places(fs: &Fs, ino: Ino) -> Result<Vec<(Ino, u64)>> {
         }
         let (from, to) = all_of(ino, kind::LINK);
         r.scan(&from, &to, &mut |_, value| {
-            let link = LinkItem::decode(value).ok_or_else(|| super::inode::damaged(ino, "a link item"))?;
+            let link =
+                LinkItem::decode(value).ok_or_else(|| super::inode::damaged(ino, "a link item"))?;
             out.push((link.dir, link.cookie));
             Ok(ControlFlow::Continue(()))
         })?;

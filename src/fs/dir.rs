@@ -58,13 +58,22 @@ pub(crate) fn read_live_dir(r: &dyn Read, dir: Ino) -> Result<InodeItem> {
 }
 
 /// Some names of `dir` after offset `from`, at most `max`.
-pub(crate) fn list(r: &dyn Read, dir: Ino, from: u64, max: usize) -> Result<Vec<(u64, DirentItem)>> {
+pub(crate) fn list(
+    r: &dyn Read,
+    dir: Ino,
+    from: u64,
+    max: usize,
+) -> Result<Vec<(u64, DirentItem)>> {
     let mut out = Vec::new();
     let (_, end) = all_of(dir, kind::DIRENT);
     r.scan(&dirent_key(dir, from), &end, &mut |key, value| {
         let entry = DirentItem::decode(value).ok_or_else(|| damaged(dir, "an entry in it"))?;
         out.push((key.offset, entry));
-        Ok(if out.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if out.len() < max {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     Ok(out)
 }
@@ -82,13 +91,20 @@ impl Fs {
         search(r, (dir, kind::DIRENT), first, 1, &mut |value| {
             let (ino, kind, flags, n) =
                 DirentItem::borrow(value).ok_or_else(|| damaged(dir, "an entry in it"))?;
-            Ok((n == name).then(|| DirentItem { ino, kind, flags, name: n.to_vec() }))
+            Ok((n == name).then(|| DirentItem {
+                ino,
+                kind,
+                flags,
+                name: n.to_vec(),
+            }))
         })
     }
 
     /// The entry with this name and its cookie; ENOENT.
     pub(crate) fn entry(&self, r: &dyn Read, dir: Ino, name: &[u8]) -> Result<(u64, DirentItem)> {
-        self.slot(r, dir, name)?.found().ok_or(Error::Posix(libc::ENOENT))
+        self.slot(r, dir, name)?
+            .found()
+            .ok_or(Error::Posix(libc::ENOENT))
     }
 
     /// "." and ".." work. ENOENT, ENOTDIR, ENAMETOOLONG.
@@ -99,18 +115,20 @@ impl Fs {
             _ if name.len() > NAME_MAX => return Err(Error::Posix(libc::ENAMETOOLONG)),
             _ => {}
         }
-        self.volume.enter(Need::READ)?.view(|r| match self.slot(r, dir, name)?.found() {
-            Some((_, entry)) => match read_inode(r, entry.ino) {
-                Ok(item) => Ok(attr_of(entry.ino, &item)),
-                // A name without an inode is damage, not absence.
-                Err(Error::Posix(_)) => Err(damaged(dir, "an entry's inode is missing")),
-                Err(e) => Err(e),
-            },
-            None => {
-                read_dir(r, dir)?;
-                Err(Error::Posix(libc::ENOENT))
-            }
-        })
+        self.volume
+            .enter(Need::READ)?
+            .view(|r| match self.slot(r, dir, name)?.found() {
+                Some((_, entry)) => match read_inode(r, entry.ino) {
+                    Ok(item) => Ok(attr_of(entry.ino, &item)),
+                    // A name without an inode is damage, not absence.
+                    Err(Error::Posix(_)) => Err(damaged(dir, "an entry's inode is missing")),
+                    Err(e) => Err(e),
+                },
+                None => {
+                    read_dir(r, dir)?;
+                    Err(Error::Posix(libc::ENOENT))
+                }
+            })
     }
 
     /// The directory a directory is in (root: itself). ENOENT for a removed one.
@@ -147,7 +165,11 @@ impl Fs {
                 kind: e.kind,
                 cookie,
             }));
-            let known = if attrs { attributes(&g, &batch)? } else { vec![None; batch.len()] };
+            let known = if attrs {
+                attributes(&g, &batch)?
+            } else {
+                vec![None; batch.len()]
+            };
             drop(g);
             for (entry, attr) in batch.iter().zip(&known) {
                 if !each(entry, attr.as_ref()) {
@@ -165,9 +187,16 @@ impl Fs {
 
     /// "." and "..", as far as they come after `cookie`.
     fn dots(&self, dir: Ino, cookie: u64) -> Result<Vec<DirEntry>> {
-        let item = self.volume.enter(Need::READ)?.view(|r| read_live_dir(r, dir))?;
-        let dot =
-            |name: &[u8], ino, cookie| DirEntry { name: name.to_vec(), ino, kind: libc::S_IFDIR, cookie };
+        let item = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| read_live_dir(r, dir))?;
+        let dot = |name: &[u8], ino, cookie| DirEntry {
+            name: name.to_vec(),
+            ino,
+            kind: libc::S_IFDIR,
+            cookie,
+        };
         let mut both = vec![dot(b".", dir, DOT), dot(b"..", item.parent, DOT_DOT)];
         both.retain(|e| e.cookie > cookie);
         Ok(both)

@@ -9,7 +9,11 @@ impl Read for Map {
         Ok(self.0.get(key).cloned())
     }
     fn floor(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>> {
-        Ok(self.0.range(..=key).next_back().map(|(k, v)| (*k, v.clone())))
+        Ok(self
+            .0
+            .range(..=key)
+            .next_back()
+            .map(|(k, v)| (*k, v.clone())))
     }
     fn next(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>> {
         Ok(self.0.range(key..).next().map(|(k, v)| (*k, v.clone())))
@@ -64,7 +68,10 @@ fn cookies_are_positive_and_leave_the_first_ones() {
 
 #[test]
 fn the_key_matters() {
-    assert_ne!(NameHash::new([1; 16]).name(b"a"), NameHash::new([2; 16]).name(b"a"));
+    assert_ne!(
+        NameHash::new([1; 16]).name(b"a"),
+        NameHash::new([2; 16]).name(b"a")
+    );
 }
 
 #[test]
@@ -73,16 +80,26 @@ fn slots() {
     let first = 5 << 8;
     assert!(matches!(find(&map, first, 1, b"a"), Slot::Free(Some(at)) if at == first));
     for i in 0..SLOTS {
-        map.0.insert(Key::new(7, kind::DIRENT, first + i), format!("n{i}").into_bytes());
+        map.0.insert(
+            Key::new(7, kind::DIRENT, first + i),
+            format!("n{i}").into_bytes(),
+        );
     }
     // A neighbour of another hash does not count.
-    map.0.insert(Key::new(7, kind::DIRENT, first + SLOTS), b"x".to_vec());
+    map.0
+        .insert(Key::new(7, kind::DIRENT, first + SLOTS), b"x".to_vec());
     assert!(matches!(find(&map, first, 1, b"n255"), Slot::Found(at, ()) if at == first + 255));
     assert!(matches!(find(&map, first, 1, b"x"), Slot::Free(None)));
-    assert_eq!(find(&map, first, 1, b"x").free().unwrap_err().errno(), libc::ENOSPC);
+    assert_eq!(
+        find(&map, first, 1, b"x").free().unwrap_err().errno(),
+        libc::ENOSPC
+    );
     map.0.remove(&Key::new(7, kind::DIRENT, first + 9));
     assert!(matches!(find(&map, first, 1, b"x"), Slot::Free(Some(at)) if at == first + 9));
-    assert!(find(&map, first, 1, b"n10").found().is_some(), "behind a gap");
+    assert!(
+        find(&map, first, 1, b"n10").found().is_some(),
+        "behind a gap"
+    );
 }
 
 #[test]
@@ -90,7 +107,8 @@ fn parts_are_no_slots() {
     let mut map = Map(BTreeMap::new());
     let first = 5 << 16;
     for part in 0..3 {
-        map.0.insert(Key::new(7, kind::DIRENT, first + part), b"a".to_vec());
+        map.0
+            .insert(Key::new(7, kind::DIRENT, first + part), b"a".to_vec());
     }
     assert!(matches!(find(&map, first, 256, b"b"), Slot::Free(Some(at)) if at == first + 256));
 }

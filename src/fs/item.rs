@@ -131,7 +131,13 @@ impl SuperItem {
     pub const LEN: usize = 64;
 
     pub fn new(hash_key: [u8; 16]) -> SuperItem {
-        SuperItem { format: FORMAT, incompat: 0, ro_compat: 0, compat: 0, hash_key }
+        SuperItem {
+            format: FORMAT,
+            incompat: 0,
+            ro_compat: 0,
+            compat: 0,
+            hash_key,
+        }
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -201,10 +207,24 @@ impl InodeItem {
         let mut v = Vec::with_capacity(INODE_LEN);
         v.extend_from_slice(&INODE_VERSION.to_le_bytes());
         v.extend_from_slice(&[self.origin_state, 0]);
-        for n in [self.mode, self.nlink, self.uid, self.gid, self.rdev, self.flags, self.xattr_names] {
+        for n in [
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            self.rdev,
+            self.flags,
+            self.xattr_names,
+        ] {
             v.extend_from_slice(&n.to_le_bytes());
         }
-        for n in [self.size, self.blocks, self.parent, self.cookie, self.version] {
+        for n in [
+            self.size,
+            self.blocks,
+            self.parent,
+            self.cookie,
+            self.version,
+        ] {
             v.extend_from_slice(&n.to_le_bytes());
         }
         let times = [self.atime, self.mtime, self.ctime, self.btime];
@@ -286,7 +306,10 @@ impl InodeItem {
 /// One of the seven types of files.
 pub fn known_type(mode: u32) -> bool {
     use libc::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
-    matches!(mode & S_IFMT, S_IFREG | S_IFDIR | S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK)
+    matches!(
+        mode & S_IFMT,
+        S_IFREG | S_IFDIR | S_IFLNK | S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK
+    )
 }
 
 /// A directory entry.
@@ -304,14 +327,24 @@ impl DirentItem {
         let mut v = Vec::with_capacity(12 + self.name.len());
         v.extend_from_slice(&self.ino.to_le_bytes());
         // Callers refuse names longer than 255 bytes.
-        v.extend_from_slice(&[(self.kind >> 12) as u8, self.flags, self.name.len() as u8, 0]);
+        v.extend_from_slice(&[
+            (self.kind >> 12) as u8,
+            self.flags,
+            self.name.len() as u8,
+            0,
+        ]);
         v.extend_from_slice(&self.name);
         v
     }
 
     pub fn decode(b: &[u8]) -> Option<DirentItem> {
         let (ino, kind, flags, name) = DirentItem::borrow(b)?;
-        Some(DirentItem { ino, kind, flags, name: name.to_vec() })
+        Some(DirentItem {
+            ino,
+            kind,
+            flags,
+            name: name.to_vec(),
+        })
     }
 
     /// The same without a copy: inode, type, flags, name.
@@ -337,7 +370,10 @@ impl LinkItem {
     }
 
     pub fn decode(b: &[u8]) -> Option<LinkItem> {
-        Some(LinkItem { dir: u64_at(b, 0)?, cookie: u64_at(b, 8)? })
+        Some(LinkItem {
+            dir: u64_at(b, 0)?,
+            cookie: u64_at(b, 8)?,
+        })
     }
 }
 
@@ -393,7 +429,10 @@ impl OrphanItem {
     }
 
     pub fn decode(b: &[u8]) -> Option<OrphanItem> {
-        Some(OrphanItem { bits: *b.first()?, size: u64_at(b, 8)? })
+        Some(OrphanItem {
+            bits: *b.first()?,
+            size: u64_at(b, 8)?,
+        })
     }
 }
 

@@ -15,7 +15,10 @@ fn inode() -> InodeItem {
         parent: 1,
         cookie: 0x7766_5544_3322_1100,
         version: 3,
-        atime: Time { sec: -2, nsec: 999_999_999 },
+        atime: Time {
+            sec: -2,
+            nsec: 999_999_999,
+        },
         mtime: Time { sec: 1, nsec: 2 },
         ctime: Time { sec: 3, nsec: 4 },
         btime: Time { sec: 5, nsec: 6 },
@@ -89,7 +92,13 @@ fn damaged_inodes_are_refused() {
 
 #[test]
 fn superitem() {
-    let s = SuperItem { format: 1, incompat: 2, ro_compat: 3, compat: 4, hash_key: *b"0123456789abcdef" };
+    let s = SuperItem {
+        format: 1,
+        incompat: 2,
+        ro_compat: 3,
+        compat: 4,
+        hash_key: *b"0123456789abcdef",
+    };
     let b = s.encode();
     let expect = concat!(
         "0100000000000000",
@@ -108,7 +117,12 @@ fn superitem() {
 
 #[test]
 fn dirent() {
-    let d = DirentItem { ino: 0x0102, kind: libc::S_IFDIR, flags: 0, name: b"ab".to_vec() };
+    let d = DirentItem {
+        ino: 0x0102,
+        kind: libc::S_IFDIR,
+        flags: 0,
+        name: b"ab".to_vec(),
+    };
     let mut b = d.encode();
     assert_eq!(hex(&b), "0201000000000000040002006162");
     for n in 0..b.len() {
@@ -118,10 +132,25 @@ fn dirent() {
     assert_eq!(DirentItem::decode(&b), Some(d.clone()));
     b[8] = 0;
     assert_eq!(DirentItem::decode(&b), None, "no type");
-    let longest = DirentItem { name: vec![b'x'; 255], ..d.clone() };
+    let longest = DirentItem {
+        name: vec![b'x'; 255],
+        ..d.clone()
+    };
     assert_eq!(DirentItem::decode(&longest.encode()), Some(longest));
-    assert_eq!(DirentItem::decode(&DirentItem { name: vec![], ..d.clone() }.encode()), None);
-    assert_eq!(DirentItem::decode(&DirentItem { ino: 0, ..d }.encode()), None);
+    assert_eq!(
+        DirentItem::decode(
+            &DirentItem {
+                name: vec![],
+                ..d.clone()
+            }
+            .encode()
+        ),
+        None
+    );
+    assert_eq!(
+        DirentItem::decode(&DirentItem { ino: 0, ..d }.encode()),
+        None
+    );
 }
 
 #[test]
@@ -130,7 +159,10 @@ fn link_and_orphan() {
     assert_eq!(hex(&l.encode()), "01000000000000000200000000000000");
     assert_eq!(LinkItem::decode(&l.encode()), Some(l));
     assert_eq!(LinkItem::decode(&l.encode()[..15]), None);
-    let o = OrphanItem { bits: orphan::NO_NAME | orphan::TRUNCATE, size: 5 };
+    let o = OrphanItem {
+        bits: orphan::NO_NAME | orphan::TRUNCATE,
+        size: 5,
+    };
     assert_eq!(hex(&o.encode()), "03000000000000000500000000000000");
     assert_eq!(OrphanItem::decode(&o.encode()), Some(o));
     assert_eq!(OrphanItem::decode(&o.encode()[..15]), None);
@@ -138,11 +170,21 @@ fn link_and_orphan() {
 
 #[test]
 fn xattr() {
-    let x = XattrItem { len: 3, name: b"user.a", head: b"xyz" };
+    let x = XattrItem {
+        len: 3,
+        name: b"user.a",
+        head: b"xyz",
+    };
     let b = x.encode();
     assert_eq!(hex(&b), "0300000006000000757365722e6178797a");
     assert_eq!(XattrItem::decode(&b), Some(x));
     assert_eq!(XattrItem::decode(&b[..13]), None, "the name is cut");
-    assert_eq!(XattrItem::decode(&XattrItem { len: 65537, ..x }.encode()), None);
-    assert_eq!(XattrItem::decode(&XattrItem { name: b"", ..x }.encode()), None);
+    assert_eq!(
+        XattrItem::decode(&XattrItem { len: 65537, ..x }.encode()),
+        None
+    );
+    assert_eq!(
+        XattrItem::decode(&XattrItem { name: b"", ..x }.encode()),
+        None
+    );
 }

@@ -45,7 +45,12 @@ impl Fs {
             }
             let cookie = slot.free()?;
             let kind = item.kind();
-            let entry = DirentItem { ino, kind, flags: 0, name: name.to_vec() };
+            let entry = DirentItem {
+                ino,
+                kind,
+                flags: 0,
+                name: name.to_vec(),
+            };
             op.put(dirent_key(dir, cookie), entry.encode());
             if item.nlink == 0 {
                 item.flags &= !flag::LINKABLE;

@@ -60,7 +60,11 @@ pub struct Cred {
 }
 
 impl Cred {
-    pub const ROOT: Cred = Cred { uid: 0, gid: 0, umask: 0 };
+    pub const ROOT: Cred = Cred {
+        uid: 0,
+        gid: 0,
+        umask: 0,
+    };
 }
 
 /// What to change; `None` leaves as it is. ctime becomes now unless given.
@@ -152,7 +156,7 @@ pub struct Fs {
     volume: Arc<Volume>,
     names: hash::NameHash,
     data: data::State,
-    /// Sealed, or made by a program that knew more.
+    /// Made by a program that knew more.
     read_only: bool,
 }
 

@@ -37,7 +37,9 @@ impl Fs {
         let id = volume.id();
         volume.enter(Need::SMALL)?.update(|op| {
             if op.get(&SUPER)?.is_some() || op.get(&inode_key(ROOT_INO))?.is_some() {
-                return Err(Error::Exists(format!("volume {id} has a file system already")));
+                return Err(Error::Exists(format!(
+                    "volume {id} has a file system already"
+                )));
             }
             op.put(SUPER, SuperItem::new(hash_key).encode());
             write_inode(op, ROOT_INO, &root);
@@ -58,8 +60,8 @@ impl Fs {
         let Some(item) = item else {
             return Err(Error::Invalid(format!("{place} has no file system in it")));
         };
-        let item =
-            SuperItem::decode(&item).ok_or_else(|| Error::corrupt(&place, "its superitem is too short"))?;
+        let item = SuperItem::decode(&item)
+            .ok_or_else(|| Error::corrupt(&place, "its superitem is too short"))?;
         let unknown = item.incompat & !KNOWN_INCOMPAT;
         if item.format != FORMAT || unknown != 0 {
             return Err(Error::Version {
@@ -68,15 +70,15 @@ impl Fs {
                 known: format!("{FORMAT} (features {KNOWN_INCOMPAT:#x})"),
             });
         }
-        let read_only = volume.sealed() || item.ro_compat & !KNOWN_RO_COMPAT != 0;
+        let read_only = item.ro_compat & !KNOWN_RO_COMPAT != 0;
         let fs = Arc::new(Fs {
             names: NameHash::new(item.hash_key),
             data: data::State::default(),
             read_only,
             volume,
         });
-        if !read_only {
-            fs.reap_orphans()?;
+        if !fs.read_only() {
+            fs.reap_orphans();
         }
         *one = Arc::downgrade(&fs);
         Ok(fs)
@@ -86,9 +88,14 @@ impl Fs {
         &self.volume
     }
 
+    /// Nothing may change: the volume is sealed, or was made by a program that knew more.
+    pub(crate) fn read_only(&self) -> bool {
+        self.read_only || self.volume.sealed()
+    }
+
     /// Passes the gates for a change; EROFS in a sealed volume.
     pub(crate) fn enter_to_change(&self, need: Need) -> Result<Entered<'_>> {
-        if self.read_only {
+        if self.read_only() {
             return Err(Error::Posix(libc::EROFS));
         }
         self.volume.enter(need)

@@ -20,32 +20,46 @@ const LIST: usize = 256;
 impl Fs {
     /// The kernel forgot this inode: if it has no name left, it goes now, in bounded steps.
     pub fn forget(&self, ino: Ino) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Ok(());
         }
-        let nameless = self.volume.enter(Need::READ)?.view(|r| match read_inode(r, ino) {
-            Ok(item) => Ok(item.nlink == 0),
-            Err(Error::Posix(libc::ENOENT)) => Ok(false),
-            Err(e) => Err(e),
-        })?;
+        let nameless = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| match read_inode(r, ino) {
+                Ok(item) => Ok(item.nlink == 0),
+                Err(Error::Posix(libc::ENOENT)) => Ok(false),
+                Err(e) => Err(e),
+            })?;
         if nameless { self.reap(ino) } else { Ok(()) }
     }
 
-    /// Finishes what a crash left.
-    pub(crate) fn reap_orphans(&self) -> Result<()> {
+    /// Finishes what a crash left. What fails stays for the next time: no orphan keeps a volume
+    /// from being opened, be the pool full, failed or damaged there.
+    pub(crate) fn reap_orphans(&self) {
         let mut from = 0;
         loop {
-            let orphans = self.volume.enter(Need::READ)?.view(|r| list(r, from))?;
-            for (ino, item) in &orphans {
-                if item.bits & orphan::NO_NAME != 0 {
-                    self.reap(*ino)?;
-                } else if item.bits & orphan::TRUNCATE != 0 {
-                    self.finish_truncate(*ino, item.size)?;
+            let orphans = match self
+                .volume
+                .enter(Need::READ)
+                .and_then(|g| g.view(|r| list(r, from)))
+            {
+                Ok(orphans) => orphans,
+                Err(e) => return log::warn!("volume {}: reading orphans: {e}", self.volume.id()),
+            };
+            for (ino, bits, size) in &orphans {
+                let done = match bits {
+                    b if b & orphan::NO_NAME != 0 => self.reap(*ino),
+                    b if b & orphan::TRUNCATE != 0 => self.finish_truncate(*ino, *size),
+                    _ => Ok(()),
+                };
+                if let Err(e) = done {
+                    log::warn!("volume {}: finishing inode {ino}: {e}", self.volume.id());
                 }
             }
             match orphans.last() {
-                Some((ino, _)) if orphans.len() == LIST && *ino < Ino::MAX => from = ino + 1,
-                _ => return Ok(()),
+                Some((ino, ..)) if orphans.len() == LIST && *ino < Ino::MAX => from = ino + 1,
+                _ => return,
             }
         }
     }
@@ -96,7 +110,11 @@ impl Fs {
             op.scan(&from.unwrap_or(to), &to, &mut |key, _| {
                 keys.push(*key);
                 let more = keys.len() < STEP;
-                Ok(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if more {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
             })?;
             let last = keys.len() < STEP;
             for key in keys {
@@ -111,14 +129,18 @@ impl Fs {
     }
 }
 
-fn list(r: &dyn Read, from: Ino) -> Result<Vec<(Ino, OrphanItem)>> {
+/// Inodes with their bits and target size; bits 0 where the item makes no sense.
+fn list(r: &dyn Read, from: Ino) -> Result<Vec<(Ino, u8, u64)>> {
     let mut out = Vec::new();
     let end = Key::new(0, kind::ORPHAN + 1, 0);
     r.scan(&orphan_key(from), &end, &mut |key, value| {
-        let item =
-            OrphanItem::decode(value).ok_or_else(|| super::inode::damaged(key.offset, "its orphan item"))?;
-        out.push((key.offset, item));
-        Ok(if out.len() < LIST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        let item = OrphanItem::decode(value).unwrap_or_default();
+        out.push((key.offset, item.bits, item.size));
+        Ok(if out.len() < LIST {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     Ok(out)
 }

@@ -11,9 +11,6 @@ use crate::base::{Error, Ino, ROOT_INO, Result, Time};
 use crate::pool::{Entered, Need, Op};
 use crate::tree::Read;
 
-/// Directories above one another at most; more is a loop, that is, damage.
-const DEPTH_MAX: u32 = 1 << 24;
-
 /// One rename, as asked.
 struct Rename<'a> {
     dir: Ino,
@@ -52,14 +49,31 @@ impl Fs {
             walk_up(&g, dir)?;
             walk_up(&g, new_dir)?;
         }
-        let new_ino = if flags.whiteout { self.volume.new_ino() } else { 0 };
+        let new_ino = if flags.whiteout {
+            self.volume.new_ino()
+        } else {
+            0
+        };
         let now = Time::now();
-        let ask = Rename { dir, name, new_dir, new_name, flags, new_ino, now };
+        let ask = Rename {
+            dir,
+            name,
+            new_dir,
+            new_name,
+            flags,
+            new_ino,
+            now,
+        };
         g.update(|op| self.rename_in(op, &ask))
     }
 
     fn rename_in(&self, op: &mut Op<'_>, ask: &Rename<'_>) -> Result<Option<Attr>> {
-        let Rename { dir, new_dir, flags, .. } = *ask;
+        let Rename {
+            dir,
+            new_dir,
+            flags,
+            ..
+        } = *ask;
         read_dir(op, dir)?;
         read_live_dir(op, new_dir)?;
         let (cookie, entry) = self.entry(op, dir, ask.name)?;
@@ -126,15 +140,26 @@ impl Fs {
         mut item: InodeItem,
         new_cookie: u64,
     ) -> Result<()> {
-        let Rename { dir, new_dir, now, .. } = *ask;
+        let Rename {
+            dir, new_dir, now, ..
+        } = *ask;
         if ask.flags.whiteout {
             self.put_whiteout(op, ask, cookie)?;
         } else {
             op.delete(dirent_key(dir, cookie));
         }
-        let moved = DirentItem { name: ask.new_name.to_vec(), ..entry };
+        let moved = DirentItem {
+            name: ask.new_name.to_vec(),
+            ..entry
+        };
         op.put(dirent_key(new_dir, new_cookie), moved.encode());
-        self.move_name(op, moved.ino, &mut item, (dir, cookie), (new_dir, new_cookie))?;
+        self.move_name(
+            op,
+            moved.ino,
+            &mut item,
+            (dir, cookie),
+            (new_dir, new_cookie),
+        )?;
         item.changed(now);
         write_inode(op, moved.ino, &item);
         edit(op, dir, |d| {
@@ -176,7 +201,12 @@ impl Fs {
         };
         write_inode(op, ask.new_ino, &white);
         let name = ask.name.to_vec();
-        let entry = DirentItem { ino: ask.new_ino, kind: libc::S_IFCHR, flags: 0, name };
+        let entry = DirentItem {
+            ino: ask.new_ino,
+            kind: libc::S_IFCHR,
+            flags: 0,
+            name,
+        };
         op.put(dirent_key(ask.dir, cookie), entry.encode());
         Ok(())
     }
@@ -188,7 +218,9 @@ impl Fs {
         (cookie, a): (u64, DirentItem),
         (new_cookie, b): (u64, DirentItem),
     ) -> Result<()> {
-        let Rename { dir, new_dir, now, .. } = *ask;
+        let Rename {
+            dir, new_dir, now, ..
+        } = *ask;
         let crosses = dir != new_dir;
         let mut item_a = read_inode(op, a.ino)?;
         let mut item_b = read_inode(op, b.ino).map_err(|e| missing(e, new_dir))?;
@@ -197,7 +229,14 @@ impl Fs {
         }
         let (here, there) = ((dir, cookie), (new_dir, new_cookie));
         let (name, new_name) = (a.name.clone(), b.name.clone());
-        op.put(dirent_key(new_dir, new_cookie), DirentItem { name: new_name, ..a }.encode());
+        op.put(
+            dirent_key(new_dir, new_cookie),
+            DirentItem {
+                name: new_name,
+                ..a
+            }
+            .encode(),
+        );
         op.put(dirent_key(dir, cookie), DirentItem { name, ..b }.encode());
         self.move_name(op, a.ino, &mut item_a, here, there)?;
         self.move_name(op, b.ino, &mut item_b, there, here)?;
@@ -226,34 +265,59 @@ impl Fs {
 }
 
 /// Changes an inode in place.
-fn edit(op: &mut Op<'_>, ino: Ino, change: impl FnOnce(&mut InodeItem) -> Result<()>) -> Result<()> {
+fn edit(
+    op: &mut Op<'_>,
+    ino: Ino,
+    change: impl FnOnce(&mut InodeItem) -> Result<()>,
+) -> Result<()> {
     let mut item = read_inode(op, ino)?;
     change(&mut item)?;
     write_inode(op, ino, &item);
     Ok(())
 }
 
+/// Notices that the way up never ends, which only damage can cause: remembers a place after 1, 2,
+/// 4 ... steps and looks whether it comes again (Brent's algorithm).
+#[derive(Default)]
+struct Circle {
+    seen: Ino,
+    steps: u64,
+    next: u64,
+}
+
+impl Circle {
+    fn check(&mut self, at: Ino) -> Result<()> {
+        if at == self.seen {
+            return Err(damaged(at, "its parents run in a circle"));
+        }
+        if self.steps == self.next {
+            self.seen = at;
+            self.next = self.next * 2 + 1;
+        }
+        self.steps += 1;
+        Ok(())
+    }
+}
+
 /// Whether `upper` is `dir` or above it.
 fn is_above(r: &dyn Read, upper: Ino, dir: Ino) -> Result<bool> {
-    let mut at = dir;
-    for _ in 0..DEPTH_MAX {
+    let (mut at, mut circle) = (dir, Circle::default());
+    loop {
         match at {
             _ if at == upper => return Ok(true),
             // The root; or above a removed directory.
             ROOT_INO | 0 => return Ok(false),
-            _ => at = read_inode(r, at)?.parent,
+            _ => circle.check(at)?,
         }
+        at = read_inode(r, at)?.parent;
     }
-    Err(damaged(dir, "its parents run in a circle"))
 }
 
 fn walk_up(g: &Entered<'_>, dir: Ino) -> Result<()> {
-    let mut at = dir;
-    for _ in 0..DEPTH_MAX {
-        if matches!(at, ROOT_INO | 0) {
-            return Ok(());
-        }
+    let (mut at, mut circle) = (dir, Circle::default());
+    while !matches!(at, ROOT_INO | 0) {
+        circle.check(at)?;
         at = g.view(|r| read_inode(r, at))?.parent;
     }
-    Err(damaged(dir, "its parents run in a circle"))
+    Ok(())
 }

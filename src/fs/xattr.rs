@@ -42,7 +42,9 @@ fn check_name(name: &[u8]) -> Result<()> {
     if matches!(name, Acl::ACCESS | Acl::DEFAULT) {
         return Ok(());
     }
-    let space = [&b"user."[..], b"trusted.", b"security."].into_iter().find_map(|p| name.strip_prefix(p));
+    let space = [&b"user."[..], b"trusted.", b"security."]
+        .into_iter()
+        .find_map(|p| name.strip_prefix(p));
     match space {
         None => Err(Error::Posix(libc::EOPNOTSUPP)),
         Some([]) => Err(Error::Posix(libc::EINVAL)),
@@ -72,7 +74,8 @@ impl Fs {
         check_name(name)?;
         self.volume.enter(Need::READ)?.view(|r| {
             let item = read_inode(r, ino)?;
-            self.read_xattr(r, ino, &item, name)?.ok_or(Error::Posix(libc::ENODATA))
+            self.read_xattr(r, ino, &item, name)?
+                .ok_or(Error::Posix(libc::ENODATA))
         })
     }
 
@@ -110,7 +113,11 @@ impl Fs {
             _ => None,
         };
         let most = parts(name.len(), XATTR_MAX) as u32;
-        let need = Need { keys: 2 * most + 8, bytes: value.len() as u32 + (8 << 10), frees: false };
+        let need = Need {
+            keys: 2 * most + 8,
+            bytes: value.len() as u32 + (8 << 10),
+            frees: false,
+        };
         let g = self.enter_to_change(need)?;
         let now = Time::now();
         g.update(|op| {
@@ -154,23 +161,38 @@ impl Fs {
     }
 
     /// A write takes a file's capabilities away. Changes `item`, which the caller writes.
-    pub(crate) fn drop_capability(&self, op: &mut Op<'_>, ino: Ino, item: &mut InodeItem) -> Result<()> {
+    pub(crate) fn drop_capability(
+        &self,
+        op: &mut Op<'_>,
+        ino: Ino,
+        item: &mut InodeItem,
+    ) -> Result<()> {
         self.delete_xattr(op, ino, item, CAPABILITY)?;
         item.flags &= !flag::CAPABILITY;
         Ok(())
     }
 
     /// The directory's default ACL, which its flags say is there.
-    pub(crate) fn default_acl(&self, r: &dyn Read, dir: Ino, item: &InodeItem) -> Result<Acl> {
+    pub(crate) fn default_acl(
+        &self,
+        r: &dyn Read,
+        dir: Ino,
+        item: &InodeItem,
+    ) -> Result<Option<Acl>> {
         self.read_acl(r, dir, item, Acl::DEFAULT)
     }
 
-    fn read_acl(&self, r: &dyn Read, ino: Ino, item: &InodeItem, name: &[u8]) -> Result<Acl> {
-        let bytes = self.read_xattr(r, ino, item, name)?.unwrap_or_default();
-        match Acl::decode(&bytes) {
-            Ok(Some(acl)) => Ok(acl),
-            _ => Err(damaged(ino, "its access control list")),
-        }
+    fn read_acl(
+        &self,
+        r: &dyn Read,
+        ino: Ino,
+        item: &InodeItem,
+        name: &[u8],
+    ) -> Result<Option<Acl>> {
+        let Some(bytes) = self.read_xattr(r, ino, item, name)? else {
+            return Ok(None);
+        };
+        Acl::decode(&bytes).map_err(|_| damaged(ino, "its access control list"))
     }
 
     pub(crate) fn put_acl(
@@ -189,7 +211,10 @@ impl Fs {
         if item.flags & flag::ACL_ACCESS == 0 {
             return Ok(());
         }
-        let mut acl = self.read_acl(op, ino, item, Acl::ACCESS)?;
+        let Some(mut acl) = self.read_acl(op, ino, item, Acl::ACCESS)? else {
+            item.flags &= !flag::ACL_ACCESS;
+            return Ok(());
+        };
         acl.chmod(item.mode);
         self.put_acl(op, ino, item, Acl::ACCESS, &acl)
     }
@@ -208,7 +233,11 @@ impl Fs {
             return Err(Error::Posix(libc::EOPNOTSUPP));
         }
         if name == Acl::DEFAULT && !item.is_dir() {
-            return if acl.is_some() { Err(Error::Posix(libc::EACCES)) } else { Ok(()) };
+            return if acl.is_some() {
+                Err(Error::Posix(libc::EACCES))
+            } else {
+                Ok(())
+            };
         }
         let keep = match acl {
             None => None,
@@ -225,7 +254,13 @@ impl Fs {
     }
 
     /// The attribute's slot and the length of its value.
-    fn find_xattr(&self, r: &dyn Read, ino: Ino, item: &InodeItem, name: &[u8]) -> Result<Slot<usize>> {
+    fn find_xattr(
+        &self,
+        r: &dyn Read,
+        ino: Ino,
+        item: &InodeItem,
+        name: &[u8],
+    ) -> Result<Slot<usize>> {
         let first = self.names.xattr(name);
         if item.xattr_names == 0 {
             return Ok(Slot::Free(Some(first)));
@@ -236,7 +271,13 @@ impl Fs {
         })
     }
 
-    fn read_xattr(&self, r: &dyn Read, ino: Ino, item: &InodeItem, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn read_xattr(
+        &self,
+        r: &dyn Read,
+        ino: Ino,
+        item: &InodeItem,
+        name: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
         let Some((at, len)) = self.find_xattr(r, ino, item, name)?.found() else {
             return Ok(None);
         };
@@ -275,7 +316,11 @@ impl Fs {
         item.flags |= flag_of(name);
         let first = VALUE_MAX - XattrItem::HEAD - name.len();
         let (head, rest) = value.split_at(first.min(value.len()));
-        let x = XattrItem { len: value.len() as u32, name, head };
+        let x = XattrItem {
+            len: value.len() as u32,
+            name,
+            head,
+        };
         op.put(xattr_key(ino, at), x.encode());
         for (part, bytes) in (1u64..).zip(rest.chunks(VALUE_MAX)) {
             op.put(xattr_key(ino, at + part), bytes.to_vec());
@@ -284,7 +329,13 @@ impl Fs {
     }
 
     /// Whether there was one. Changes `item`, which the caller writes.
-    fn delete_xattr(&self, op: &mut Op<'_>, ino: Ino, item: &mut InodeItem, name: &[u8]) -> Result<bool> {
+    fn delete_xattr(
+        &self,
+        op: &mut Op<'_>,
+        ino: Ino,
+        item: &mut InodeItem,
+        name: &[u8],
+    ) -> Result<bool> {
         let Some((at, len)) = self.find_xattr(op, ino, item, name)?.found() else {
             return Ok(false);
         };

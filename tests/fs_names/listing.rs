@@ -51,7 +51,7 @@ fn order_and_cookies() {
         w.fs.readdir(at(&w.fs, "d/f1"), 0, false, &mut |_, _| true),
         libc::ENOTDIR,
     );
-    errno(w.fs.readdir(99, 0, false, &mut |_, _| true), libc::ENOENT);
+    errno(w.fs.readdir(9999, 0, false, &mut |_, _| true), libc::ENOENT);
     // The same after a restart, and in a clone.
     assert_eq!(some(&w.clone_as("e", false), d, 0, usize::MAX), all);
     let w = w.crash();

@@ -2,10 +2,12 @@
 
 mod attrs;
 mod create;
+mod damage;
 mod diffs;
 mod links;
 mod listing;
 mod orphans;
 mod rename;
 mod support;
+mod threads;
 mod xattrs;

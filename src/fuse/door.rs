@@ -1,0 +1,188 @@
+//! One connection's state, and what answering takes beyond a call of `fs`: who asks, what the kernel was told,
+//! what must wait until it forgets.
+
+use super::answer::{answer, guarded};
+use super::convert::{FOREVER, Show};
+use super::counters::{Counters, Request as Kind};
+use super::known::Known;
+use super::options::Squash;
+use super::touched::Touched;
+use super::workers::later;
+use crate::base::{Ino, Result};
+use crate::fs::{Attr, Cred, Fs, SetAttr};
+use fuser::{Generation, INodeNo, Notifier, ReplyEmpty, ReplyEntry, Request};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// One connection's state, shared by its threads and its `Connection`.
+pub(super) struct Door {
+    pub fs: Arc<Fs>,
+    pub read_only: bool,
+    /// Access times are kept.
+    pub atime: bool,
+    pub squash: Squash,
+    pub counters: Counters,
+    /// The kernel keeps writes back (agreed on at INIT).
+    pub writeback: AtomicBool,
+    pub known: Known,
+    /// Without a name, but perhaps still open: to be reaped when the kernel forgets them.
+    pub orphans: Mutex<HashSet<Ino>>,
+    pub touched: Touched,
+    pub notifier: OnceLock<Notifier>,
+}
+
+impl Door {
+    pub fn show(&self) -> Show {
+        Show {
+            squash: self.squash,
+            maybe_dirty: self.writeback.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whoever asks; under squash files belong to the image's root.
+    pub fn cred(&self, req: &Request, umask: u32) -> Cred {
+        Cred {
+            uid: if self.squash.uid.is_some() {
+                0
+            } else {
+                req.uid()
+            },
+            gid: if self.squash.gid.is_some() {
+                0
+            } else {
+                req.gid()
+            },
+            umask,
+        }
+    }
+
+    /// The kernel is told of this file by what is answered now.
+    pub fn told(&self, attr: &Attr) {
+        if !self.read_only && attr.mode & libc::S_IFMT == libc::S_IFREG {
+            self.known.told(attr.ino);
+        }
+    }
+
+    pub fn entry(
+        &self,
+        request: Kind,
+        dir: Ino,
+        reply: ReplyEntry,
+        run: impl FnOnce() -> Result<Attr>,
+    ) {
+        answer(
+            request,
+            dir,
+            reply,
+            || {
+                let attr = run()?;
+                Ok((attr, self.show().attr(&attr)?))
+            },
+            |reply, (attr, shown)| {
+                self.told(&attr);
+                reply.entry(&FOREVER, &shown, Generation(0));
+            },
+        );
+    }
+
+    /// After an unlink, rmdir or rename: what lost its last name stays until the kernel forgets it.
+    pub fn unlinked(&self, gone: &Attr) {
+        if gone.nlink == 0 {
+            self.orphans.lock().insert(gone.ino);
+        }
+    }
+
+    pub fn forget(self: &Arc<Self>, ino: Ino, times: u64) {
+        if self.read_only {
+            return;
+        }
+        self.known.forgotten(ino, times);
+        if self.orphans.lock().remove(&ino) {
+            let door = self.clone();
+            later(move || door.reap(ino));
+        }
+    }
+
+    /// What has no name and no user goes; where that fails, opening the volume next time does it.
+    pub fn reap(&self, ino: Ino) {
+        if let Err(e) = guarded(|| self.fs.forget(ino)) {
+            log::warn!("cannot give back the space of deleted inode {ino} yet: {e}");
+        }
+    }
+
+    /// The connection is over: no open file is left, and no FORGET comes any more.
+    pub fn ended(&self) {
+        for ino in std::mem::take(&mut *self.orphans.lock()) {
+            self.reap(ino);
+        }
+    }
+
+    pub fn was_read(&self, ino: Ino) {
+        if self.atime && !self.read_only && self.touched.first(ino) {
+            if let Err(e) = guarded(|| self.fs.touch_atime(ino)) {
+                log::debug!("access time of inode {ino}: {e}");
+            }
+        }
+    }
+
+    /// Has the kernel send us what it keeps of this file from `offset` on. Never on a thread that takes requests: they
+    /// are the ones to take what is sent.
+    pub fn flush(&self, ino: Ino, offset: u64) {
+        if let (Some(notifier), Ok(offset)) = (self.notifier.get(), i64::try_from(offset)) {
+            if let Err(e) = notifier.inval_inode(INodeNo(ino), offset, 0) {
+                log::debug!("the kernel refuses to flush inode {ino}: {e}");
+            }
+        }
+    }
+}
+
+impl Door {
+    pub fn sync(&self, request: Kind, ino: Ino, reply: ReplyEmpty) {
+        let run = || {
+            if self.read_only {
+                Ok(())
+            } else {
+                self.fs.fsync(ino)
+            }
+        };
+        answer(request, ino, reply, run, |reply, ()| reply.ok());
+    }
+
+    /// Bytes that went back to the host.
+    pub fn trim(&self) -> Result<u64> {
+        let pool = self.fs.volume().pool();
+        let before = pool.status()?.data.real;
+        pool.checkpoint()?;
+        Ok(before.saturating_sub(pool.status()?.data.real))
+    }
+
+    /// An access ACL set by someone outside the file's group takes setgid with it; the kernel's flag for that comes
+    /// with SETXATTR_EXT, which the transport cannot read.
+    pub fn acl_was_set(&self, req: &Request, ino: Ino, name: &[u8]) -> Result<()> {
+        if name != b"system.posix_acl_access" || req.uid() == 0 {
+            return Ok(());
+        }
+        let attr = self.fs.attr(ino)?;
+        if attr.mode & libc::S_ISGID != 0 && req.gid() != attr.gid && !in_group(req.pid(), attr.gid)
+        {
+            let set = SetAttr {
+                mode: Some(attr.mode & 0o7777 & !libc::S_ISGID),
+                ..SetAttr::default()
+            };
+            self.fs.set_attr(ino, &set, &self.cred(req, 0))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a process has this supplementary group; no where that cannot be told.
+fn in_group(pid: u32, gid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let groups = status
+        .lines()
+        .find_map(|l| l.strip_prefix("Groups:"))
+        .unwrap_or_default();
+    groups.split_whitespace().any(|g| g.parse() == Ok(gid))
+}

@@ -1,0 +1,766 @@
+//! Requests of the kernel translated into calls of `fs`, and nothing more.
+//!
+//! Node ids are inode numbers. There are no open files here: OPEN and OPENDIR are answered once with ENOSYS, after
+//! which the kernel asks no more, and CREATE too, so that the kernel makes files with MKNOD and owes us no RELEASE.
+
+use super::answer::{answer, guarded, refuse};
+use super::convert::{FOREVER, Show, from_request, from_request_or_now, kind};
+use super::counters::Request as Kind;
+use super::door::Door;
+use super::workers::later;
+use crate::base::{Error, Result};
+use crate::fs::{Fallocate, RenameFlags, Seek, SetAttr, XattrSet};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+/// Bytes the kernel may send or ask for in one request.
+const MAX_IO: u32 = 1 << 20;
+/// Requests without a waiting program (readahead, writeback) that the kernel keeps with us at a time.
+const BACKGROUND: u16 = 64;
+/// Answered in one COPY_FILE_RANGE; the caller asks for the rest.
+const MAX_COPY: u64 = 1 << 30;
+/// Shrinking a file by more than this is left to a worker.
+const MUCH: u64 = 64 << 20;
+
+/// What fuser holds.
+pub(super) struct Handle(pub Arc<Door>);
+
+impl Handle {
+    fn count(&self, request: Kind) -> &Arc<Door> {
+        self.0.counters.count(request);
+        &self.0
+    }
+}
+
+fn bytes(name: &OsStr) -> &[u8] {
+    name.as_bytes()
+}
+
+impl Filesystem for Handle {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_NO_OPEN_SUPPORT
+            | InitFlags::FUSE_NO_OPENDIR_SUPPORT
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_EXPORT_SUPPORT;
+        for flag in wanted.iter() {
+            // Never more than the kernel has: an older one is slower, not wrong.
+            if config.add_capabilities(flag).is_err() {
+                log::info!("this kernel has no {flag:?}");
+            }
+        }
+        if !self.0.read_only
+            && config
+                .add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE)
+                .is_ok()
+        {
+            self.0.writeback.store(true, Ordering::Relaxed);
+        }
+        let _ = config.set_max_write(MAX_IO);
+        if let Err(most) = config.set_max_readahead(MAX_IO) {
+            let _ = config.set_max_readahead(most);
+        }
+        let _ = config.set_max_background(BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let door = self.count(Kind::Lookup);
+        let found = guarded(|| match bytes(name) {
+            // Only for file handles (open_by_handle_at, NFS): an inode that is no longer reachable is stale.
+            b"." => door.fs.attr(parent.0).and_then(|a| {
+                if a.nlink == 0 {
+                    Err(Error::Posix(libc::ESTALE))
+                } else {
+                    Ok(a)
+                }
+            }),
+            b".." => door.fs.parent(parent.0).and_then(|ino| door.fs.attr(ino)),
+            name => door.fs.lookup(parent.0, name),
+        });
+        match found {
+            // Remembered too: a name that is not there is asked for once.
+            Err(e) if e.errno() == libc::ENOENT => {
+                reply.entry(&FOREVER, &Show::nothing(), Generation(0))
+            }
+            found => door.entry(Kind::Lookup, parent.0, reply, || found),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.count(Kind::Forget).forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let door = self.count(Kind::Getattr);
+        answer(
+            Kind::Getattr,
+            ino.0,
+            reply,
+            || door.show().attr(&door.fs.attr(ino.0)?),
+            |reply, shown| reply.attr(&FOREVER, &shown),
+        );
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let door = self.count(Kind::Setattr);
+        let (squash, ino) = (door.squash, ino.0);
+        let set = SetAttr {
+            mode: mode.map(|m| m & 0o7777),
+            // To whom it seems to belong already.
+            uid: uid.filter(|_| squash.uid.is_none() || uid != squash.uid),
+            gid: gid.filter(|_| squash.gid.is_none() || gid != squash.gid),
+            size,
+            atime: atime.map(from_request_or_now),
+            mtime: mtime.map(from_request_or_now),
+            ctime: ctime.map(from_request),
+            // The kernel's own word on it does not get through the transport.
+            kill_suidgid: size.is_some() && req.uid() != 0,
+        };
+        let cred = door.cred(req, 0);
+        let work = {
+            let door = door.clone();
+            move || {
+                let run = || {
+                    let shown = door.show().attr(&door.fs.set_attr(ino, &set, &cred)?);
+                    door.touched.changed(ino);
+                    shown
+                };
+                answer(Kind::Setattr, ino, reply, run, |reply, shown| {
+                    reply.attr(&FOREVER, &shown)
+                });
+            }
+        };
+        let gives_much_back = |size| {
+            door.fs
+                .attr(ino)
+                .is_ok_and(|a| a.size.saturating_sub(size) > MUCH)
+        };
+        match size {
+            Some(size) if gives_much_back(size) => later(work),
+            _ => work(),
+        }
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        let door = self.count(Kind::Readlink);
+        answer(
+            Kind::Readlink,
+            ino.0,
+            reply,
+            || door.fs.readlink(ino.0),
+            |reply, target| reply.data(&target),
+        );
+        door.was_read(ino.0);
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let door = self.count(Kind::Mknod);
+        let cred = door.cred(req, umask);
+        door.entry(Kind::Mknod, parent.0, reply, || {
+            door.fs.mknod(parent.0, bytes(name), mode, rdev, &cred)
+        });
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let door = self.count(Kind::Mkdir);
+        let cred = door.cred(req, umask);
+        door.entry(Kind::Mkdir, parent.0, reply, || {
+            door.fs.mkdir(parent.0, bytes(name), mode, &cred)
+        });
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let door = self.count(Kind::Unlink);
+        let run = || {
+            door.fs
+                .unlink(parent.0, bytes(name))
+                .map(|gone| door.unlinked(&gone))
+        };
+        answer(Kind::Unlink, parent.0, reply, run, |reply, ()| reply.ok());
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let door = self.count(Kind::Rmdir);
+        let run = || {
+            door.fs
+                .rmdir(parent.0, bytes(name))
+                .map(|gone| door.unlinked(&gone))
+        };
+        answer(Kind::Rmdir, parent.0, reply, run, |reply, ()| reply.ok());
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let door = self.count(Kind::Symlink);
+        let cred = door.cred(req, 0);
+        door.entry(Kind::Symlink, parent.0, reply, || {
+            door.fs
+                .symlink(parent.0, bytes(link_name), bytes(target.as_os_str()), &cred)
+        });
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: fuser::RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let door = self.count(Kind::Rename);
+        let run = || {
+            if flags.bits() & !fuser::RenameFlags::all().bits() != 0 {
+                return Err(Error::Posix(libc::EINVAL));
+            }
+            let flags = RenameFlags {
+                noreplace: flags.contains(fuser::RenameFlags::RENAME_NOREPLACE),
+                exchange: flags.contains(fuser::RenameFlags::RENAME_EXCHANGE),
+                whiteout: flags.contains(fuser::RenameFlags::RENAME_WHITEOUT),
+            };
+            if let Some(replaced) =
+                door.fs
+                    .rename(parent.0, bytes(name), newparent.0, bytes(newname), flags)?
+            {
+                door.unlinked(&replaced);
+            }
+            Ok(())
+        };
+        answer(Kind::Rename, parent.0, reply, run, |reply, ()| reply.ok());
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let door = self.count(Kind::Link);
+        door.entry(Kind::Link, newparent.0, reply, || {
+            door.fs.link(ino.0, newparent.0, bytes(newname))
+        });
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Kind::Open);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Kind::Opendir);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.count(Kind::Create);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Kind::Flush);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Kind::Release);
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Kind::Releasedir);
+        reply.ok();
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let door = self.count(Kind::Read);
+        let mut reply = Some(reply);
+        // Straight from the window of the data file into the kernel: its bytes are never looked at here.
+        let read = guarded(|| {
+            door.fs
+                .read_with(ino.0, offset, size.min(MAX_IO) as usize, |data| {
+                    if let Some(reply) = reply.take() {
+                        reply.data(data);
+                    }
+                })
+        });
+        match (read, reply) {
+            (Ok(()), None) => door.was_read(ino.0),
+            (Ok(()), Some(reply)) => reply.error(Errno::EIO),
+            (Err(e), Some(reply)) => refuse(Kind::Read, ino.0, reply, &e),
+            (Err(e), None) => log::error!("read of inode {}, already answered: {e}", ino.0),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let door = self.count(Kind::Write);
+        // Written back from the kernel's cache: it sets the times itself, and cleared setuid when it took the data.
+        let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let run = || {
+            door.fs.write(ino.0, offset, data, !cached, kill)?;
+            door.touched.changed(ino.0);
+            Ok(data.len() as u32)
+        };
+        answer(Kind::Write, ino.0, reply, run, |reply, n| reply.written(n));
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let door = self.count(Kind::Fsync).clone();
+        later(move || door.sync(Kind::Fsync, ino.0, reply));
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let door = self.count(Kind::Fsyncdir).clone();
+        later(move || door.sync(Kind::Fsyncdir, ino.0, reply));
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let door = self.count(Kind::Readdir);
+        let mut any = false;
+        let read = guarded(|| {
+            door.fs.readdir(ino.0, offset, false, &mut |e, _| {
+                let Some(kind) = kind(e.kind) else {
+                    return true;
+                };
+                let full = reply.add(INodeNo(e.ino), e.cookie, kind, OsStr::from_bytes(&e.name));
+                any |= !full;
+                !full
+            })
+        });
+        match read {
+            // What came before the error is good; the next request meets it.
+            Err(e) if !any => refuse(Kind::Readdir, ino.0, reply, &e),
+            _ => reply.ok(),
+        }
+        door.was_read(ino.0);
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let door = self.count(Kind::Readdirplus);
+        let (mut any, mut bad) = (false, None);
+        let show = door.show();
+        let read = guarded(|| {
+            door.fs.readdir(ino.0, offset, true, &mut |e, attr| {
+                let shown = match attr
+                    .ok_or(Error::Posix(libc::EIO))
+                    .and_then(|a| show.attr(a))
+                {
+                    Ok(shown) => shown,
+                    Err(e) => {
+                        bad = Some(e);
+                        return false;
+                    }
+                };
+                let full = reply.add(
+                    INodeNo(e.ino),
+                    e.cookie,
+                    OsStr::from_bytes(&e.name),
+                    &FOREVER,
+                    &shown,
+                    Generation(0),
+                );
+                any |= !full;
+                // The kernel takes no note of these two.
+                if let (false, Some(attr), false) =
+                    (full, attr, matches!(e.name.as_slice(), b"." | b".."))
+                {
+                    door.told(attr);
+                }
+                !full
+            })
+        });
+        match read.and_then(|()| bad.map_or(Ok(()), Err)) {
+            Err(e) if !any => refuse(Kind::Readdirplus, ino.0, reply, &e),
+            _ => reply.ok(),
+        }
+        door.was_read(ino.0);
+    }
+
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let door = self.count(Kind::Statfs);
+        let block = crate::base::BLOCK as u32;
+        answer(
+            Kind::Statfs,
+            ino.0,
+            reply,
+            || door.fs.statfs(),
+            |reply, s| {
+                reply.statfs(
+                    s.blocks,
+                    s.free,
+                    s.free,
+                    s.files,
+                    s.files_free,
+                    block,
+                    s.name_max,
+                    block,
+                )
+            },
+        );
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let door = self.count(Kind::Setxattr);
+        let run = || {
+            let how = match flags {
+                0 => XattrSet::Any,
+                libc::XATTR_CREATE => XattrSet::Create,
+                libc::XATTR_REPLACE => XattrSet::Replace,
+                _ => return Err(Error::Posix(libc::EINVAL)),
+            };
+            door.fs.set_xattr(ino.0, bytes(name), value, how)?;
+            door.acl_was_set(req, ino.0, bytes(name))
+        };
+        answer(Kind::Setxattr, ino.0, reply, run, |reply, ()| reply.ok());
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let door = self.count(Kind::Getxattr);
+        answer(
+            Kind::Getxattr,
+            ino.0,
+            reply,
+            || sized(size, door.fs.xattr(ino.0, bytes(name))?),
+            send_sized,
+        );
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let door = self.count(Kind::Listxattr);
+        let run = || {
+            let mut list = Vec::new();
+            for name in door.fs.xattrs(ino.0)? {
+                list.extend_from_slice(&name);
+                list.push(0);
+            }
+            sized(size, list)
+        };
+        answer(Kind::Listxattr, ino.0, reply, run, send_sized);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let door = self.count(Kind::Removexattr);
+        answer(
+            Kind::Removexattr,
+            ino.0,
+            reply,
+            || door.fs.remove_xattr(ino.0, bytes(name)),
+            |reply, ()| reply.ok(),
+        );
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: fuser::AccessFlags, reply: ReplyEmpty) {
+        // The kernel checks (default_permissions); it should not even ask.
+        self.count(Kind::Access);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let door = self.count(Kind::Fallocate).clone();
+        later(move || {
+            let run = || {
+                let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+                let how = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+                    0 => Fallocate::Allocate { keep_size },
+                    libc::FALLOC_FL_PUNCH_HOLE if keep_size => Fallocate::PunchHole,
+                    libc::FALLOC_FL_ZERO_RANGE => Fallocate::ZeroRange { keep_size },
+                    _ => return Err(Error::Posix(libc::EOPNOTSUPP)),
+                };
+                let end = offset
+                    .checked_add(length)
+                    .ok_or(Error::Posix(libc::EFBIG))?;
+                door.fs.fallocate(ino.0, offset..end, how)?;
+                door.touched.changed(ino.0);
+                Ok(())
+            };
+            answer(Kind::Fallocate, ino.0, reply, run, |reply, ()| reply.ok());
+        });
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let door = self.count(Kind::Lseek).clone();
+        let ino = ino.0;
+        let (offset, what) = match (u64::try_from(offset), whence) {
+            (Ok(offset), libc::SEEK_DATA) => (offset, Seek::Data),
+            (Ok(offset), libc::SEEK_HOLE) => (offset, Seek::Hole),
+            (Err(_), libc::SEEK_DATA | libc::SEEK_HOLE) => return reply.error(Errno::ENXIO),
+            // The kernel does the others itself.
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let seek = move |door: &Door, reply: ReplyLseek| {
+            let run = || {
+                i64::try_from(door.fs.seek(ino, offset, what)?)
+                    .map_err(|_| Error::Posix(libc::EOVERFLOW))
+            };
+            answer(Kind::Lseek, ino, reply, run, |reply, at| reply.offset(at));
+        };
+        if !door.writeback.load(Ordering::Relaxed) {
+            return seek(&door, reply);
+        }
+        // The kernel does not flush before it asks, and what it still keeps would look like a hole.
+        later(move || {
+            door.flush(ino, offset);
+            seek(&door, reply);
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let door = self.count(Kind::CopyFileRange).clone();
+        later(move || {
+            let run = || {
+                let copied = door.fs.copy_range(
+                    ino_in.0,
+                    offset_in,
+                    ino_out.0,
+                    offset_out,
+                    len.min(MAX_COPY),
+                )?;
+                door.touched.changed(ino_out.0);
+                u32::try_from(copied).map_err(|_| Error::Posix(libc::EIO))
+            };
+            answer(Kind::CopyFileRange, ino_in.0, reply, run, |reply, n| {
+                reply.written(n)
+            });
+        });
+    }
+
+    fn ioctl(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        cmd: u32,
+        in_data: &[u8],
+        out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        let door = self.count(Kind::Ioctl).clone();
+        // struct fstrim_range { u64 start, len, minlen }: `len` comes back as what was given back.
+        const FITRIM: u32 = 0xc018_5879;
+        if cmd != FITRIM || in_data.len() != 24 || out_size != 24 {
+            return reply.error(Errno::ENOTTY);
+        }
+        if req.uid() != 0 && req.uid() != rustix::process::geteuid().as_raw() {
+            return reply.error(Errno::EPERM);
+        }
+        let mut range = in_data.to_vec();
+        later(move || {
+            answer(
+                Kind::Ioctl,
+                ino.0,
+                reply,
+                || door.trim(),
+                |reply, given_back| {
+                    if let Some(len) = range.get_mut(8..16) {
+                        len.copy_from_slice(&given_back.to_ne_bytes());
+                    }
+                    reply.ioctl(0, &range);
+                },
+            );
+        });
+    }
+}
+
+/// Just the length, or the value, or ERANGE.
+enum Sized {
+    Length(u32),
+    Value(Vec<u8>),
+}
+
+fn sized(room: u32, value: Vec<u8>) -> Result<Sized> {
+    match (room, u32::try_from(value.len())) {
+        (_, Err(_)) => Err(Error::Posix(libc::E2BIG)),
+        (0, Ok(len)) => Ok(Sized::Length(len)),
+        (room, Ok(len)) if len > room => Err(Error::Posix(libc::ERANGE)),
+        _ => Ok(Sized::Value(value)),
+    }
+}
+
+fn send_sized(reply: ReplyXattr, value: Sized) {
+    match value {
+        Sized::Length(len) => reply.size(len),
+        Sized::Value(value) => reply.data(&value),
+    }
+}
