@@ -101,7 +101,7 @@ impl State {
         let high = self.high.min(limit);
         let below = high.saturating_sub(self.taken.len());
         let mut best = 0..0;
-        let found = if below >= high / SPARSE + 1 {
+        let found = if below > high / SPARSE {
             self.search(cursor.min(high)..high, want, &mut best)
                 .or_else(|| self.search(0..cursor.min(high), want, &mut best))
         } else {

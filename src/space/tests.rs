@@ -287,7 +287,7 @@ fn quarantined_again_is_not_released_by_the_first() {
     space.release(&first);
     assert_eq!((space.quarantined(), space.free()), (1, 9));
     let second = space.take_quarantine();
-    assert_eq!(second, [3..4]);
+    assert_eq!(second, vec![3..4]);
     space.release(&second);
     assert_eq!((space.quarantined(), space.free()), (0, 10));
 }

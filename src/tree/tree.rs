@@ -103,6 +103,10 @@ impl Tree {
         self.at(store).next(key)
     }
 
+    #[allow(
+        clippy::type_complexity,
+        reason = "a closure is clearest where it is passed"
+    )]
     pub fn scan(
         &self,
         store: &NodeStore,
