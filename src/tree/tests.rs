@@ -757,7 +757,7 @@ fn pages_that_are_no_nodes() {
         .unwrap();
     world.store.write_page(8, NodeKind::Index, 5, &[]).unwrap();
     assert_eq!(world.store.read_page(7, NodeKind::Counts).unwrap(), body);
-    assert_eq!(world.store.read_page(8, NodeKind::Index).unwrap(), []);
+    assert_eq!(world.store.read_page(8, NodeKind::Index).unwrap(), Vec::<u8>::new());
     assert!(world.store.read_page(7, NodeKind::Index).is_err());
     assert!(world.store.load(7).is_err(), "no tree node");
     assert!(world.store.write_page(7, NodeKind::Leaf, 5, &[]).is_err());

@@ -146,7 +146,7 @@ impl Fs {
             item.size = size;
             self.drop_privileges(op, ino, item, kill)?;
             item.modified(Time::now());
-            Ok(())
+            Ok::<(), Error>(())
         };
         // A longer file keeps what was allocated behind its end.
         if size > item.size || item.blocks == 0 {
