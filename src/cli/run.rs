@@ -328,15 +328,3 @@ fn leave(cx: &Context, found: &mut Found, root: Option<OwnedFd>, mount: Option<u
     }
     flushed
 }
-
-pub fn dev(args: Args) -> u8 {
-    let go = || -> Result<Exit, Failure> {
-        let runtime = runtime::choose(&args.runtime)?;
-        let spec = spec::spec(&args, &args.command, None, "dev_box")?;
-        let user_namespace = !idmap::may_unshare().map_err(|e| Error::io("caps", e))?;
-        let mut ids = user_namespace.then(idmap::IdMap::of_caller);
-        let inside = Inside { spec, root: Root::Directory(args.word.clone().into()), runtime, user_namespace };
-        engine::go(&inside, ids.as_mut(), &mut |_, _| Ok(()), &warn).end
-    };
-    go().unwrap_or_else(|f| { warn(&f.error.to_string()); f.code })
-}
