@@ -4,7 +4,7 @@
 use super::engine;
 use super::idmap::{IdMap, is_executable, program};
 use super::inside::{Inside, Root};
-use super::spec::{DEFAULT_PATH, Spec, Volume};
+use super::spec::{Spec, Volume};
 use crate::base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -124,19 +124,7 @@ fn try_out(runtime: &Runtime) -> Result<(), String> {
     let mut volumes: Vec<Volume> = libraries.iter().filter(|d| d.is_dir()).map(|d| shown(d, d)).collect();
     volumes.push(shown(&exe, Path::new("/cowfs")));
     // It asks nothing of a pool and ends at once.
-    let spec = Spec {
-        argv: vec!["/cowfs".into(), "--version".into()],
-        env: vec![format!("PATH={DEFAULT_PATH}").into()],
-        cwd: "/".into(),
-        user: "0".into(),
-        hostname: "cowfs".into(),
-        caps: super::caps::Caps::usual(),
-        volumes,
-        read_only: false,
-        files: vec![],
-        init: false,
-        terminal: None,
-    };
+    let spec = Spec { volumes, ..Spec::bare(vec!["/cowfs".into(), "--version".into()]) };
     let user_namespace = !super::idmap::may_unshare().unwrap_or(false);
     let inside = Inside { spec, root: Root::Empty, runtime: Some(runtime.clone()), user_namespace };
     let mut ids = user_namespace.then(IdMap::of_caller);
