@@ -44,14 +44,19 @@ impl Context {
     /// As `client`, for verbs that make something: a pool that does not exist is created first.
     pub fn client_creating(&self) -> Result<Client> {
         if !self.exists() {
-            let format = crate::pool::Format::default();
-            match crate::pool::Pool::create_dir(&self.pool, &format, None, None) {
-                // Another command was faster.
-                Err(Error::Exists(_)) if self.exists() => {}
-                r => r?,
-            }
+            self.create()?;
         }
         self.client()
+    }
+
+    /// Makes the pool as `pool create` does without options.
+    pub fn create(&self) -> Result<()> {
+        let format = crate::pool::Format::default();
+        match crate::pool::Pool::create_dir(&self.pool, &format, None, None) {
+            // Another command was faster.
+            Err(Error::Exists(_) | Error::Locked { .. }) => Ok(()),
+            r => r,
+        }
     }
 }
 
@@ -75,4 +80,10 @@ fn default_pool() -> Result<PathBuf> {
             io::ErrorKind::NotFound.into(),
         )),
     }
+}
+
+/// The daemon answered something else than what was asked.
+pub fn unexpected(response: &crate::daemon::Response) -> Error {
+    let shown: String = format!("{response:?}").chars().take(200).collect();
+    Error::Invalid(format!("the daemon's answer is not understood: {shown}"))
 }

@@ -291,7 +291,7 @@ fn enter(args: &Args, cx: &Context, found: &mut Found, runtime: Option<runtime::
         };
         let Response::Mounted(it) = client.call(&request, &[device.as_fd()])? else { return Err(unexpected()) };
         mount = Some(it.id);
-        client.call(&Request::Attached { mount: it.id, device: connection.into() }, &[])?;
+        client.call(&Request::Attached { mount: it.id, connection: connection.into() }, &[])?;
         Ok(())
     };
     let outcome = engine::go(&inside, ids.as_mut(), &mut serve, &warn);

@@ -92,10 +92,10 @@ impl Client {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(e) => return Err(Error::io(what(), e)),
         };
-        if greeting.version == 0 {
+        if let Some(why) = &greeting.refusal {
             return Err(Error::Denied(format!(
-                "the daemon (process {}) refuses: {}",
-                greeting.pid, greeting.program
+                "the daemon (process {}) refuses: {why}",
+                greeting.pid
             )));
         }
         if greeting.version != VERSION {

@@ -30,6 +30,9 @@ pub struct Greeting {
     /// The program's version, for messages.
     #[serde(default)]
     pub program: String,
+    /// Why it serves this client nothing.
+    #[serde(default)]
+    pub refusal: Option<String>,
 }
 
 /// Bytes that are nearly always UTF-8 (paths). In JSON a string, where `\\` is a backslash and `\xHH`
@@ -123,11 +126,11 @@ pub enum Request {
         #[serde(default)]
         options: MountOptions,
     },
-    /// The mount is where it belongs; `device` is its st_dev as mountinfo shows it (major << 32 | minor).
+    /// The mount is where it belongs; `connection` is the kernel's number for it (`MountInfo::connection`).
     /// `Done`.
     Attached {
         mount: u64,
-        device: u64,
+        connection: u32,
     },
     /// What is mounted: `Part::Mount` each, then `Done`.
     Mounts,
@@ -174,16 +177,44 @@ pub enum Request {
     Commit,
 }
 
+impl Request {
+    /// The request's name, for messages.
+    pub fn verb(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(o)) => o
+                .get("do")
+                .and_then(Value::as_str)
+                .unwrap_or("?")
+                .to_owned(),
+            _ => "?".into(),
+        }
+    }
+}
+
 /// What the daemon must know to serve a mount (the rest is the mounting side's business).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountOptions {
     pub read_only: bool,
-    /// Show every file as this user's and group's, and keep what others own as it is.
+    /// Access times are not kept.
+    pub noatime: bool,
+    /// Show every file as this user's and group's (`cowfs::fuse::Squash`).
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     /// The mounting process: shown in listings.
     pub pid: u32,
+}
+
+impl From<&crate::fuse::MountOptions> for MountOptions {
+    fn from(o: &crate::fuse::MountOptions) -> MountOptions {
+        MountOptions {
+            read_only: o.read_only,
+            noatime: o.atime == crate::fuse::Atime::Noatime,
+            uid: o.squash.uid,
+            gid: o.squash.gid,
+            pid: std::process::id(),
+        }
+    }
 }
 
 /// A line of the answer.
@@ -340,9 +371,9 @@ pub struct Mount {
     pub volume: VolumeId,
     pub dir: Raw,
     pub read_only: bool,
-    /// st_dev (major << 32 | minor), once attached.
+    /// The kernel's number for the connection, once attached.
     #[serde(default)]
-    pub device: Option<u64>,
+    pub connection: Option<u32>,
     #[serde(default, rename = "PID")]
     pub pid: u32,
     pub since: Time,

@@ -1,5 +1,15 @@
 //! The store's devices: sparse files or block devices; a faulty one for tests.
 
+pub mod faulty;
+mod file;
+mod mem;
+
+#[cfg(test)]
+mod tests;
+
+pub use file::FileDevice;
+pub use mem::MemDevice;
+
 use std::io;
 use std::ops::Range;
 

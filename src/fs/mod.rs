@@ -4,9 +4,30 @@
 //! default_permissions); what follows from a change is ours: setgid inheritance, default ACLs,
 //! clearing of setuid, setgid and capabilities, times.
 
-use crate::base::{Ino, Result, Time};
+mod acl;
+mod attr;
+mod create;
+mod data;
+mod diff;
+mod dir;
+mod hash;
+mod inode;
+mod item;
+mod link;
+mod open;
+mod privilege;
+mod reap;
+mod rename;
+mod xattr;
+
+#[cfg(test)]
+mod collide_tests;
+
+pub use create::{LINK_MAX, TARGET_MAX};
+pub use diff::diff;
+
+use crate::base::{Ino, Time};
 use crate::pool::Volume;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// What stat(2) tells.
@@ -39,7 +60,11 @@ pub struct Cred {
 }
 
 impl Cred {
-    pub const ROOT: Cred = Cred { uid: 0, gid: 0, umask: 0 };
+    pub const ROOT: Cred = Cred {
+        uid: 0,
+        gid: 0,
+        umask: 0,
+    };
 }
 
 /// What to change; `None` leaves as it is. ctime becomes now unless given.
@@ -127,76 +152,18 @@ pub const NAME_MAX: usize = 255;
 pub const XATTR_MAX: usize = 65536;
 
 /// The file system in one volume.
-pub struct Fs {}
-
-#[allow(unused_variables)]
-impl Fs {
-    /// Makes the root directory in an empty volume.
-    pub fn format(volume: &Arc<Volume>, root_mode: u32) -> Result<()> { todo!() }
-    /// Opens; finishes what a crash left (orphans, truncations) unless sealed.
-    pub fn open(volume: Arc<Volume>) -> Result<Arc<Fs>> { todo!() }
-    pub fn volume(&self) -> &Arc<Volume> { todo!() }
-
-    // Names.
-    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr> { todo!() }
-    pub fn attr(&self, ino: Ino) -> Result<Attr> { todo!() }
-    /// The directory a directory is in (root: itself).
-    pub fn parent(&self, dir: Ino) -> Result<Ino> { todo!() }
-    pub fn set_attr(&self, ino: Ino, set: &SetAttr, cred: &Cred) -> Result<Attr> { todo!() }
-    /// Regular files, fifos, sockets, devices; `mode` with its type.
-    pub fn mknod(&self, dir: Ino, name: &[u8], mode: u32, rdev: u32, cred: &Cred) -> Result<Attr> { todo!() }
-    pub fn mkdir(&self, dir: Ino, name: &[u8], mode: u32, cred: &Cred) -> Result<Attr> { todo!() }
-    pub fn symlink(&self, dir: Ino, name: &[u8], target: &[u8], cred: &Cred) -> Result<Attr> { todo!() }
-    pub fn link(&self, ino: Ino, dir: Ino, name: &[u8]) -> Result<Attr> { todo!() }
-    /// A file without a name (O_TMPFILE); `link` may give it one.
-    pub fn tmpfile(&self, dir: Ino, mode: u32, cred: &Cred) -> Result<Attr> { todo!() }
-    /// What was unlinked, as it is now: nlink 0 means an orphan that `forget` reaps.
-    pub fn unlink(&self, dir: Ino, name: &[u8]) -> Result<Attr> { todo!() }
-    pub fn rmdir(&self, dir: Ino, name: &[u8]) -> Result<Attr> { todo!() }
-    /// What was replaced, if anything, as it is now.
-    pub fn rename(&self, dir: Ino, name: &[u8], new_dir: Ino, new_name: &[u8], flags: RenameFlags) -> Result<Option<Attr>> { todo!() }
-    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> { todo!() }
-    /// Entries after `cookie` (0: from the start; "." and ".." are included first), until `each`
-    /// answers false (that entry counts as not taken). With attributes where wanted.
-    pub fn readdir(&self, dir: Ino, cookie: u64, attrs: bool, each: &mut dyn FnMut(&DirEntry, Option<&Attr>) -> bool) -> Result<()> { todo!() }
-    /// The kernel forgot this inode: if it has no name left, it goes now, in bounded steps.
-    pub fn forget(&self, ino: Ino) -> Result<()> { todo!() }
-    /// relatime: writes atime if it is older than mtime, ctime or a day. No-op when sealed.
-    pub fn touch_atime(&self, ino: Ino) -> Result<()> { todo!() }
-
-    // Extended attributes (ACLs are those named system.posix_acl_*).
-    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> { todo!() }
-    pub fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>> { todo!() }
-    pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrSet) -> Result<()> { todo!() }
-    pub fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> { todo!() }
-
-    // Data.
-    /// Calls `f` once with the bytes at `offset`, at most `len`, short only at the end of the file.
-    /// The slice may be a mapped window of the data device: hand it to the kernel, do not look at it.
-    pub fn read_with<R>(&self, ino: Ino, offset: u64, len: usize, f: impl FnOnce(&[u8]) -> R) -> Result<R> { todo!() }
-    /// Reads by copying; for those who look at the bytes.
-    pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize> { todo!() }
-    /// Writes all of `data` or fails. `times`: set mtime and ctime (not for the kernel's write-back).
-    /// `kill_suidgid` as in `SetAttr`.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], times: bool, kill_suidgid: bool) -> Result<()> { todo!() }
-    pub fn fallocate(&self, ino: Ino, range: Range<u64>, mode: Fallocate) -> Result<()> { todo!() }
-    pub fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64> { todo!() }
-    /// Copies by sharing chunks where alignment allows; returns bytes copied (short at the source's end).
-    pub fn copy_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, len: u64) -> Result<u64> { todo!() }
-    pub fn pieces(&self, ino: Ino, range: Range<u64>) -> Result<Vec<Piece>> { todo!() }
-    /// The file's data and everything answered before becomes durable.
-    pub fn fsync(&self, ino: Ino) -> Result<()> { todo!() }
-    pub fn statfs(&self) -> Result<StatFs> { todo!() }
+pub struct Fs {
+    volume: Arc<Volume>,
+    names: hash::NameHash,
+    data: data::State,
+    /// Made by a program that knew more.
+    read_only: bool,
 }
 
-/// Paths that differ between two volumes' file systems: walks only what differs between the trees.
+/// How a path differs between two volumes' file systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
     Added,
     Changed,
     Deleted,
 }
-
-/// What `volume` has that `base` has not, sorted by path (paths begin with '/'). An access time is no change.
-#[allow(unused_variables)]
-pub fn diff(base: &Arc<Fs>, volume: &Arc<Fs>) -> Result<Vec<(ChangeKind, Vec<u8>)>> { todo!() }

@@ -1,13 +1,37 @@
 //! The pool: operations, log, checkpoint, catalog, recovery, reclaim, check.
 
-use crate::base::{Error, Result, Time, VolumeId};
+mod catalog;
+mod check;
+mod checkpoint;
+mod core;
+mod dir;
+mod durable;
+mod log;
+mod op;
+mod open;
+mod reclaim;
+mod record;
+mod superblock;
+mod volumes;
+mod worker;
+
+pub use self::core::Volume;
+pub use dir::{boot_identity, Opened};
+pub use op::{Entered, Op};
+
+use self::core::Core;
+use crate::base::{NODE, Result, Time, VolumeId};
 use crate::device::Device;
 use crate::space::Space;
-use crate::tree::{Key, Read};
+use crate::tree::NodeStore;
+use ::log as logger;
+use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::ops::{ControlFlow, Range};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 
 /// A pool's three devices.
 #[derive(Clone)]
@@ -110,10 +134,19 @@ pub struct Status {
     pub deferred_removals: u64,
     /// References waiting for the reclaimer.
     pub reclaiming: u64,
-    /// "ok", "low", "critical" or "full".
-    pub level: String,
+    pub level: Level,
     /// Set when the pool refuses writes.
     pub failed: Option<String>,
+}
+
+/// How close a pool is to being full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    Low,
+    Critical,
+    Full,
 }
 
 /// Bytes.
@@ -124,6 +157,8 @@ pub struct SpaceStatus {
     pub available: u64,
     /// Really taken from the host.
     pub real: u64,
+    /// Free on the host.
+    pub host_free: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -134,48 +169,152 @@ pub struct CheckReport {
     pub chunks: u64,
 }
 
-pub struct Pool {}
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            boot: [0; 32],
+            cache_bytes: 64 << 20,
+            interval: std::time::Duration::from_secs(5),
+            discard: true,
+        }
+    }
+}
 
-#[allow(unused_variables)]
+/// An open pool.
+///
+/// Locks, in the order in which they are taken: `checkpointing`; `Core::marked`; the gate; a
+/// volume's gate; a tree; `open` and the spaces. The gate is shared by every operation and exclusive
+/// for a capture.
+pub struct Pool {
+    devices: Devices,
+    config: Config,
+    chunk_size: u64,
+    salt: u64,
+    nodes: NodeStore,
+    node_space: Arc<Space>,
+    chunks: Arc<Space>,
+    gate: RwLock<()>,
+    catalog: Core,
+    open: Mutex<HashMap<VolumeId, Open>>,
+    /// Volumes dropped since the last capture. Clones made of them before live on in the log, and
+    /// need their records and their data.
+    dropped: Mutex<Vec<Arc<Core>>>,
+    next_volume: AtomicU64,
+    log: log::Log,
+    tables: Mutex<checkpoint::Tables>,
+    checkpointing: Mutex<()>,
+    growing: Mutex<()>,
+    /// Sequence number of the last record that a durable checkpoint contains.
+    checkpointed: AtomicU64,
+    /// One more than the last generation whose freed space may be used again.
+    released: AtomicU64,
+    /// Something has changed since the last capture.
+    touched: AtomicBool,
+    failed: Mutex<Option<String>>,
+    superblock: Mutex<superblock::Superblock>,
+    waker: (Mutex<bool>, Condvar),
+    worker: Mutex<Option<JoinHandle<()>>>,
+    closing: AtomicBool,
+}
+
+/// A volume in memory: its core, and the handle its users share.
+struct Open {
+    core: Arc<Core>,
+    handle: Weak<Volume>,
+}
+
+/// Nodes that the metadata of so large a pool may take at most.
+fn metadata_limit(size: u64) -> u64 {
+    (size / 8 + (1 << 30)) / NODE as u64
+}
+
 impl Pool {
-    pub fn format(devices: &Devices, format: &Format) -> Result<()> { todo!() }
-    /// Recovers if needed, then serves. Refuses what is not a pool, damaged or of another version.
-    pub fn open(devices: Devices, config: Config) -> Result<Arc<Pool>> { todo!() }
-    /// Checkpoints and stops the background thread. Volumes must not be used any more.
-    pub fn close(&self) -> Result<()> { todo!() }
-    /// Everything answered so far becomes durable.
-    pub fn sync(&self) -> Result<()> { todo!() }
-    pub fn checkpoint(&self) -> Result<()> { todo!() }
-    pub fn status(&self) -> Result<Status> { todo!() }
-    /// Walks everything; safe while the pool is in use.
-    pub fn check(&self, progress: &dyn Fn(u64, u64)) -> Result<CheckReport> { todo!() }
-    pub fn chunk_size(&self) -> u64 { todo!() }
+    pub fn chunk_size(&self) -> u64 {
+        self.chunk_size
+    }
 
-    pub fn volumes(&self) -> Result<Vec<VolumeInfo>> { todo!() }
-    pub fn find(&self, name: &str) -> Result<Option<VolumeInfo>> { todo!() }
-    pub fn info(&self, id: VolumeId) -> Result<VolumeInfo> { todo!() }
-    /// Opens a volume for use; it counts as used while any clone of the Arc lives.
-    pub fn volume(self: &Arc<Self>, id: VolumeId) -> Result<Arc<Volume>> { todo!() }
-    /// `Exists` when the name is taken. O(1). For a source in use: contains whole operations only.
-    pub fn create(&self, new: &NewVolume) -> Result<VolumeInfo> { todo!() }
-    pub fn rename(&self, id: VolumeId, name: &str) -> Result<()> { todo!() }
-    /// Ends `building` of all these at once, durably; `sealed` as said.
-    pub fn finish(&self, ids: &[(VolumeId, bool)]) -> Result<()> { todo!() }
-    /// Name gone at once, space later; deferred while in use. Removing what is gone is success.
-    pub fn remove(&self, id: VolumeId) -> Result<()> { todo!() }
-    /// The volume's content becomes the snapshot's; its name, id and inode counter stay.
-    /// `Busy` while in use.
-    pub fn rollback(&self, id: VolumeId, snapshot: VolumeId) -> Result<()> { todo!() }
-    pub fn set_limit(&self, id: VolumeId, limit: Option<u64>) -> Result<()> { todo!() }
-    /// A named blob beside a volume (at most 4 MiB); cloned volumes start without.
-    pub fn put_blob(&self, id: VolumeId, name: &str, bytes: &[u8]) -> Result<()> { todo!() }
-    pub fn blob(&self, id: VolumeId, name: &str) -> Result<Option<Vec<u8>>> { todo!() }
-    /// Keys that differ between two volumes' trees, with both values.
-    pub fn diff(&self, a: VolumeId, b: VolumeId, each: &mut dyn FnMut(&Key, Option<&[u8]>, Option<&[u8]>) -> Result<()>) -> Result<()> { todo!() }
-    /// Opens a pool directory: `data`, `metadata`, `log`, `lock`. Takes the lock.
-    pub fn open_dir(dir: &Path, config: Option<Config>) -> Result<Arc<Pool>> { todo!() }
-    /// Makes a pool directory; `data`/`metadata` elsewhere (a block device) become symbolic links.
-    pub fn create_dir(dir: &Path, format: &Format, data: Option<&Path>, metadata: Option<&Path>) -> Result<()> { todo!() }
+    pub fn uuid(&self) -> String {
+        uuid::Uuid::from_bytes(self.superblock.lock().uuid).to_string()
+    }
+
+    /// Size limit of new containers, bytes.
+    pub fn container_size(&self) -> Option<u64> {
+        Some(self.superblock.lock().container_size).filter(|s| *s != 0)
+    }
+
+    fn hash_key(&self) -> [u8; 16] {
+        self.superblock.lock().hash_key
+    }
+
+    fn size(&self) -> u64 {
+        self.superblock.lock().size
+    }
+
+    fn closing(&self) -> bool {
+        self.closing.load(SeqCst)
+    }
+
+    /// Checkpoints and stops the background thread. Volumes must not be used any more.
+    pub fn close(&self) -> Result<()> {
+        self.closing.store(true, SeqCst);
+        self.wake();
+        if let Some(worker) = self.worker.lock().take()
+            && worker.thread().id() != std::thread::current().id()
+            && worker.join().is_err()
+        {
+            logger::error!("the pool's background thread died");
+        }
+        self.checkpoint_with(None, true)
+    }
+
+    pub fn status(&self) -> Result<Status> {
+        let volumes = self.volumes()?;
+        let space = |space: &Space, unit: u64, device: &Arc<dyn Device>| {
+            let usage = device.usage().unwrap_or_default();
+            let total = space.limit().saturating_mul(unit);
+            let used = space.used().saturating_mul(unit);
+            SpaceStatus { used, total, available: space.free().saturating_mul(unit), real: usage.real, host_free: usage.host_free }
+        };
+        let mut data = space(&self.chunks, self.chunk_size, &self.devices.data);
+        // A sparse file can take no more than its host has.
+        if self.devices.data.capacity() == u64::MAX {
+            data.available = data.available.min(data.host_free);
+        }
+        let mut metadata = space(&self.node_space, NODE as u64, &self.devices.metadata);
+        let most = metadata_limit(self.size()).saturating_mul(NODE as u64).min(self.devices.metadata.capacity());
+        metadata.total = metadata.total.max(most.min(metadata.used.saturating_add(metadata.available).saturating_add(metadata.host_free)));
+        metadata.available = metadata.total.saturating_sub(metadata.used);
+        let level = [&data, &metadata].iter().map(|s| level(s)).max().unwrap_or(Level::Ok);
+        let superblock = self.superblock.lock();
+        Ok(Status {
+            name: superblock.name.clone(),
+            uuid: uuid::Uuid::from_bytes(superblock.uuid).to_string(),
+            chunk_size: self.chunk_size,
+            data,
+            metadata,
+            log_size: self.log.size(),
+            log_used: self.log.used(),
+            transaction: superblock.generation,
+            volumes: volumes.len() as u64,
+            deferred_removals: volumes.iter().filter(|v| v.removing).count() as u64,
+            reclaiming: {
+                drop(superblock);
+                self.dead(1 << 20)?
+            },
+            level,
+            failed: self.failed.lock().clone(),
+        })
+    }
+}
+
+/// Low below a fifth, critical below a twentieth.
+fn level(s: &SpaceStatus) -> Level {
+    match s.available {
+        0 => Level::Full,
+        a if a < s.total / 20 => Level::Critical,
+        a if a < s.total / 5 => Level::Low,
+        _ => Level::Ok,
+    }
 }
 
 /// What an operation may need, set aside before it passes the gate.
@@ -197,74 +336,5 @@ impl Need {
     pub const FREE: Need = Need { keys: 64, bytes: 16 << 10, frees: true };
 }
 
-/// A volume in use. (Its thin address space is room `volume`, its files room `fs`.)
-pub struct Volume {}
-
-#[allow(unused_variables)]
-impl Volume {
-    pub fn id(&self) -> VolumeId { todo!() }
-    pub fn pool(&self) -> &Arc<Pool> { todo!() }
-    pub fn sealed(&self) -> bool { todo!() }
-    /// Size limit, bytes.
-    pub fn limit(&self) -> Option<u64> { todo!() }
-    /// Bytes of blocks in use by mapping items, and inodes.
-    pub fn usage(&self) -> (u64, u64) { todo!() }
-    /// Sets aside what the operation needs, then passes the pool's and the volume's gate, shared.
-    /// Never call it while holding an `Entered`, or a lock that somebody inside the gate waits for.
-    pub fn enter(&self, need: Need) -> Result<Entered<'_>> { todo!() }
-    /// A new inode number, never used before in this volume, whatever was rolled back.
-    pub fn new_ino(&self) -> u64 { todo!() }
-    /// `n` new neighbouring virtual chunks; returns the first. Never handed out twice.
-    pub fn new_vchunks(&self, n: u64) -> u64 { todo!() }
-    /// These bytes of the data device were written for this volume: the next sync makes them durable.
-    pub fn dirtied(&self, range: Range<u64>) { todo!() }
-    /// Everything answered so far on this volume becomes durable.
-    pub fn sync(&self) -> Result<()> { todo!() }
-    pub fn data(&self) -> &Arc<dyn Device> { todo!() }
-    pub fn chunks(&self) -> &Arc<Space> { todo!() }
-    /// Grows with every release of freed space: blocks that this volume freed when it was `n` may be
-    /// used again as soon as it is above `n` (see `Volume::freed_at`).
-    pub fn released(&self) -> u64 { todo!() }
-    /// The number to remember with blocks freed now.
-    pub fn freed_at(&self) -> u64 { todo!() }
-    /// Per-volume state of the rooms above (made once, lives as long as the volume is open).
-    pub fn attach<T: std::any::Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> { todo!() }
-}
-
-/// Inside the gates: no checkpoint captures and no snapshot is taken meanwhile. Keep it for one
-/// operation, with its data I/O, and no longer.
-pub struct Entered<'a> {
-    _volume: &'a Volume,
-}
-
-#[allow(unused_variables)]
-impl Entered<'_> {
-    /// Reads the tree. The closure may run several times (nodes not in memory are read in between).
-    pub fn view<T>(&self, f: impl FnMut(&dyn Read) -> Result<T>) -> Result<T> { todo!() }
-    /// Changes the tree: one record, wholly or not at all. The closure may run several times, each
-    /// time from a clean slate; when it answers `Err` nothing is changed. Alone in this volume's tree.
-    /// Answered when the record is in the log (safe against the death of this process).
-    pub fn update<T>(&self, f: impl FnMut(&mut Op<'_>) -> Result<T>) -> Result<T> { todo!() }
-}
-
-/// Changes in progress: reads see them.
-pub struct Op<'a> {
-    _p: std::marker::PhantomData<&'a ()>,
-}
-
-#[allow(unused_variables)]
-impl Op<'_> {
-    pub fn put(&mut self, key: Key, value: Vec<u8>) { todo!() }
-    pub fn delete(&mut self, key: Key) { todo!() }
-}
-
-#[allow(unused_variables)]
-impl Read for Op<'_> {
-    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>> { todo!() }
-    fn floor(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>> { todo!() }
-    fn next(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>> { todo!() }
-    fn scan(&self, from: &Key, to: &Key, each: &mut dyn FnMut(&Key, &[u8]) -> Result<ControlFlow<()>>) -> Result<()> { todo!() }
-    fn shared(&self, key: &Key) -> Result<bool> { todo!() }
-}
-
-const _: fn(&Error) = |_| ();
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ pub struct Key {
 /// Kinds of items. Object 0 is the volume itself, every other object an inode
 /// (in the catalog: a volume).
 pub mod kind {
+    /// (0, SUPER, 0): the volume's file system: format, features, key of the name hash.
+    pub const SUPER: u8 = 0x08;
     /// (ino, INODE, 0): the inode.
     pub const INODE: u8 = 0x10;
     /// (ino, XATTR, hash and slot and part): an extended attribute.
@@ -21,6 +23,8 @@ pub mod kind {
     pub const DIRENT: u8 = 0x20;
     /// (ino, INLINE, 0): a tiny file's bytes, or a symbolic link's target.
     pub const INLINE: u8 = 0x28;
+    /// (ino, LINK, hash of directory and cookie): a further name of an inode with several.
+    pub const LINK: u8 = 0x2c;
     /// (ino, EXTENT, file block): where these blocks are in the volume's address space.
     pub const EXTENT: u8 = 0x30;
     /// (0, ORPHAN, ino): an inode with unfinished work: no name left, or a truncation under way.
@@ -43,7 +47,11 @@ impl Key {
     pub const LEN: usize = 17;
 
     pub const fn new(object: u64, kind: u8, offset: u64) -> Key {
-        Key { object, kind, offset }
+        Key {
+            object,
+            kind,
+            offset,
+        }
     }
 
     pub const MIN: Key = Key::new(0, 0, 0);
@@ -63,7 +71,9 @@ impl Key {
         Key {
             object: u64::from_be_bytes(*object),
             kind: *kind,
-            offset: offset.first_chunk::<8>().map_or(0, |o| u64::from_be_bytes(*o)),
+            offset: offset
+                .first_chunk::<8>()
+                .map_or(0, |o| u64::from_be_bytes(*o)),
         }
     }
 
@@ -73,9 +83,28 @@ impl Key {
             return Some(Key { offset, ..*self });
         }
         if let Some(kind) = self.kind.checked_add(1) {
-            return Some(Key { kind, offset: 0, ..*self });
+            return Some(Key {
+                kind,
+                offset: 0,
+                ..*self
+            });
         }
-        self.object.checked_add(1).map(|object| Key { object, kind: 0, offset: 0 })
+        self.object.checked_add(1).map(|object| Key {
+            object,
+            kind: 0,
+            offset: 0,
+        })
+    }
+
+    /// The key just before this one, or `None` before the least.
+    pub fn predecessor(&self) -> Option<Key> {
+        if let Some(offset) = self.offset.checked_sub(1) {
+            return Some(Key { offset, ..*self });
+        }
+        if let Some(kind) = self.kind.checked_sub(1) {
+            return Some(Key { kind, offset: u64::MAX, ..*self });
+        }
+        self.object.checked_sub(1).map(|object| Key { object, kind: u8::MAX, offset: u64::MAX })
     }
 }
 

@@ -21,7 +21,9 @@ impl Bitmap {
         b
     }
     pub fn get(&self, i: u32) -> bool {
-        self.0.get(i as usize / 64).is_some_and(|w| w >> (i % 64) & 1 == 1)
+        self.0
+            .get(i as usize / 64)
+            .is_some_and(|w| w >> (i % 64) & 1 == 1)
     }
     pub fn set(&mut self, from: u32, n: u32) {
         for i in from..from + n {

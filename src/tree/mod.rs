@@ -1,16 +1,27 @@
 //! The copy-on-write B-tree: nodes, their store, lookups and changes.
 
+mod branch;
+mod change;
+mod diff;
 mod key;
+mod leaf;
 mod mapping;
 mod node;
+mod plan;
+mod read;
 mod store;
+#[allow(clippy::module_inception)]
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use key::{Key, kind};
-pub use mapping::{Bitmap, Mapping};
+pub use mapping::{Bitmap, Mapping, RUN_MAX};
 pub use node::{Node, NodeKind};
+pub use read::Snapshot;
 pub use store::NodeStore;
-pub use tree::{Change, Delta, Tree};
+pub use tree::{Change, Delta, Refers, Tree};
 
 use crate::base::Result;
 use std::ops::ControlFlow;

@@ -4,7 +4,7 @@
 use cowfs::base::Result;
 use cowfs::fs::Fs;
 use cowfs::fuse::{Connection, How, MountOptions, ServeOptions, Unmount, prepare, serve, unmount};
-use cowfs::pool::{Config, Format, Kind, NewVolume, Pool};
+use cowfs::pool::{Config, Format, Kind, NewVolume, Opened, Pool};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +61,7 @@ pub fn need_program(name: &str) -> bool {
 /// A pool in a directory of its own, gone with it.
 pub struct TempPool {
     pub pool: Arc<Pool>,
+    opened: Option<Opened>,
     pub dir: tempfile::TempDir,
 }
 
@@ -79,10 +80,27 @@ impl TempPool {
             .unwrap();
         let path = dir.path().join("pool");
         Pool::create_dir(&path, format, None, None).unwrap();
+        let opened = Pool::open_dir(&path, Config::default()).unwrap();
         TempPool {
-            pool: Pool::open_dir(&path, None).unwrap(),
+            pool: opened.pool.clone(),
+            opened: Some(opened),
             dir,
         }
+    }
+
+    /// Closes and opens again: what comes back is what was kept. Nobody may use its volumes then.
+    pub fn reopen(&mut self) {
+        self.pool.close().unwrap();
+        drop(self.opened.take());
+        let opened = Pool::open_dir(&self.path(), Config::default()).unwrap();
+        self.pool = opened.pool.clone();
+        self.opened = Some(opened);
+    }
+
+    /// Clean, or a panic that says what is not.
+    pub fn check(&self) {
+        let report = self.pool.check(&|_, _| {}).unwrap();
+        assert!(report.problems.is_empty(), "{:#?}", report.problems);
     }
 
     pub fn path(&self) -> PathBuf {
@@ -129,10 +147,6 @@ impl TempPool {
         )
         .unwrap()
     }
-
-    pub fn config() -> Option<Config> {
-        None
-    }
 }
 
 /// A mounted volume, unmounted when dropped, whatever happens.
@@ -173,7 +187,7 @@ impl Mounted {
         self.dir.path()
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 
