@@ -58,7 +58,8 @@ impl Tree {
         } else if !encoded.is_empty() {
             plan = planner.root(self.root, &encoded)?;
         }
-        let effects = planner.effects;
+        let mut effects = planner.effects;
+        cancel(&mut effects.gained, &mut effects.lost);
         if plan.is_none() && edits.is_empty() {
             return Ok(effects.delta);
         }
@@ -149,6 +150,27 @@ impl Tree {
                     .collect(),
             ),
         })
+    }
+}
+
+/// Leaves what is gained or lost on balance: a run that is cut, joined or put again with other bits
+/// keeps its references, and nobody sees a count go up and down.
+fn cancel(gained: &mut Vec<(Chunk, u32)>, lost: &mut Vec<(Chunk, u32)>) {
+    if gained.is_empty() || lost.is_empty() {
+        return;
+    }
+    let mut edges: BTreeMap<Chunk, i64> = BTreeMap::new();
+    let runs = gained.drain(..).map(|r| (r, 1)).chain(lost.drain(..).map(|r| (r, -1)));
+    for ((chunk, n), sign) in runs {
+        *edges.entry(chunk).or_insert(0) += sign;
+        *edges.entry(chunk.saturating_add(u64::from(n))).or_insert(0) -= sign;
+    }
+    let (mut from, mut level) = (0, 0_i64);
+    for (at, step) in edges {
+        let n = u32::try_from(at - from).unwrap_or(u32::MAX);
+        let list = if level > 0 { &mut *gained } else { &mut *lost };
+        list.extend((0..level.unsigned_abs()).map(|_| (from, n)));
+        (from, level) = (at, level + step);
     }
 }
 
