@@ -329,14 +329,25 @@ fn leave(cx: &Context, found: &mut Found, root: Option<OwnedFd>, mount: Option<u
     flushed
 }
 
-pub fn dev(args: Args) -> u8 {
-    let go = || -> Result<Exit, Failure> {
-        let runtime = runtime::choose(&args.runtime)?;
-        let spec = spec::spec(&args, &args.command, None, "dev_box")?;
-        let user_namespace = !idmap::may_unshare().map_err(|e| Error::io("caps", e))?;
-        let mut ids = user_namespace.then(idmap::IdMap::of_caller);
-        let inside = Inside { spec, root: Root::Directory(args.word.clone().into()), runtime, user_namespace };
-        engine::go(&inside, ids.as_mut(), &mut |_, _| Ok(()), &warn).end
+/// As far as a run goes without a pool: namespaces, ids, and a mount inside. Answers with what the user
+/// would be warned of.
+pub(crate) fn try_mount() -> Result<Option<String>, String> {
+    let spec = spec::Spec::bare(vec!["true".into()]);
+    let user_namespace = !idmap::may_unshare().map_err(|e| e.to_string())?;
+    let mut ids = user_namespace.then(idmap::IdMap::of_caller);
+    let root = Root::Volume { source: "cowfs-doctor".into(), options: Box::default() };
+    let inside = Inside { spec, root, runtime: None, user_namespace };
+    let mut mounted = false;
+    // Nobody serves it: that it was made is enough, and the end.
+    let mut serve = |_: OwnedFd, _: u32| -> Result<()> {
+        mounted = true;
+        Err(Error::Denied("enough".into()))
     };
-    go().unwrap_or_else(|f| { warn(&f.error.to_string()); f.code })
+    let warning = std::cell::RefCell::new(None);
+    let outcome = engine::go(&inside, ids.as_mut(), &mut serve, &|w| *warning.borrow_mut() = Some(w.to_owned()));
+    match outcome.end {
+        _ if mounted => Ok(warning.into_inner()),
+        Err(f) => Err(f.error.to_string()),
+        Ok(code) => Err(format!("ended with {code}")),
+    }
 }

@@ -58,6 +58,17 @@ pub fn need_program(name: &str) -> bool {
     there
 }
 
+/// A child between fork and exec, of another test in this process, still holds the lock of a pool just closed.
+fn open(path: &Path) -> Opened {
+    for _ in 0..200 {
+        match Pool::open_dir(path, Config::default()) {
+            Err(cowfs::base::Error::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", path.display());
+}
+
 /// A pool in a directory of its own, gone with it.
 pub struct TempPool {
     pub pool: Arc<Pool>,
@@ -80,7 +91,7 @@ impl TempPool {
             .unwrap();
         let path = dir.path().join("pool");
         Pool::create_dir(&path, format, None, None).unwrap();
-        let opened = Pool::open_dir(&path, Config::default()).unwrap();
+        let opened = open(&path);
         TempPool {
             pool: opened.pool.clone(),
             opened: Some(opened),
@@ -92,7 +103,7 @@ impl TempPool {
     pub fn reopen(&mut self) {
         self.pool.close().unwrap();
         drop(self.opened.take());
-        let opened = Pool::open_dir(&self.path(), Config::default()).unwrap();
+        let opened = open(&self.path());
         self.pool = opened.pool.clone();
         self.opened = Some(opened);
     }

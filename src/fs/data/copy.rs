@@ -118,7 +118,7 @@ impl Fs {
                 });
             }
             let blocks = source.start / BLOCK..end.div_ceil(BLOCK);
-            let found = parts(r, &|c| chunks.refs(c), g, from, blocks, 2)?;
+            let found = parts(r, &|c| chunks.sharers(c), g, from, blocks, 2)?;
             let Some(part) = found.first() else {
                 return Ok(Next::Bytes(left.min(STEP)));
             };
