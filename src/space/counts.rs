@@ -73,7 +73,7 @@ impl Counts {
         }
     }
 
-    /// Takes one from each; no count is 0. `each` hears of what is left of each.
+    /// Takes one from each; no count is 0. `each` hears what is left of each.
     pub fn decrement(&mut self, range: Range<u64>, mut each: impl FnMut(u64, u32)) {
         for (number, from, n) in pieces(range) {
             self.dirty.insert(number);
@@ -91,6 +91,15 @@ impl Counts {
             if page.used == 0 {
                 self.pages.remove(&number);
             }
+        }
+    }
+
+    /// Takes `n` from one that has more.
+    pub fn subtract(&mut self, i: u64, n: u32) {
+        let page = self.pages.get_mut(&(i / PER));
+        if let Some(count) = page.and_then(|p| p.counts.get_mut((i % PER) as usize)) {
+            *count = count.saturating_sub(n).max(1);
+            self.dirty.insert(i / PER);
         }
     }
 

@@ -34,10 +34,11 @@ impl Space {
         self.state.read().counts.get(i)
     }
 
-    /// References of one thing, and one more when it has lost any since the last release: a crash
-    /// may bring that one back. Only what has a single claim may be overwritten in place.
-    pub fn claims(&self, i: u64) -> u32 {
-        self.state.read().claims(i)
+    /// References that a crash may find: as `refs`, but at least 2 when a reference went away since
+    /// the last durable capture, because its owner may come back with it. Only what has one sharer
+    /// may be overwritten in place.
+    pub fn sharers(&self, i: u64) -> u32 {
+        self.state.read().sharers(i)
     }
 
     /// One more reference each; from 0 it becomes used (whether it was free, held or quarantined).
@@ -60,6 +61,12 @@ impl Space {
         self.state.write().lose(i, 1)
     }
 
+    /// Drops `n` references of one thing if others stay; `false`, and nothing dropped, when it has
+    /// not more than `n`. For those who must do something about the last one.
+    pub fn drop_shared(&self, i: u64, n: u32) -> bool {
+        self.state.write().lose_some(i, n)
+    }
+
     /// Takes up to `want` neighbouring free things: they are held: not free, without references.
     /// Prefers a run of the full length, else the longest found quickly. None: nothing free.
     pub fn alloc(&self, want: u64) -> Option<Range<u64>> {
@@ -71,19 +78,19 @@ impl Space {
         self.state.write().give_back(range);
     }
 
-    /// What was quarantined since the last call (neighbours joined).
+    /// At a capture: what was quarantined since the last one (neighbours joined).
     pub fn take_quarantine(&self) -> Vec<Range<u64>> {
         self.state.write().take_quarantine()
     }
 
-    /// Makes quarantined things free, except those that have references again, or were quarantined
-    /// again since `take_quarantine`. Claims lost before that call are gone for good.
+    /// The capture is durable: makes quarantined things free, except those that have references again, or were quarantined
+    /// again since `take_quarantine`.
     pub fn release(&self, ranges: &[Range<u64>]) {
         let mut state = self.state.write();
-        state.settle();
         for range in ranges {
             state.release(range.clone());
         }
+        state.unshared_older.take();
     }
 
     /// Free now (not held, not quarantined), less what is reserved.

@@ -21,11 +21,9 @@ pub(super) struct State {
     pub quarantined: Bits,
     /// Of these, what came since `take_quarantine`.
     pub fresh: Bits,
-    /// Lost a reference, but not the last one, since the last release.
-    unshared: Bits,
-    /// Of these, what came since `take_quarantine`, and what that took.
-    unshared_fresh: Bits,
-    unshared_taken: Vec<Range<u64>>,
+    /// What has lost a reference and kept others: since the last capture, and before it.
+    pub unshared: Bits,
+    pub unshared_older: Bits,
     /// Where the next search starts: neighbours in time become neighbours on the device.
     cursor: u64,
     /// Nothing at or above was ever taken.
@@ -42,8 +40,7 @@ impl State {
             quarantined: Bits::default(),
             fresh: Bits::default(),
             unshared: Bits::default(),
-            unshared_fresh: Bits::default(),
-            unshared_taken: Vec::new(),
+            unshared_older: Bits::default(),
             cursor: 0,
             high: 0,
         }
@@ -95,18 +92,40 @@ impl State {
             quarantined,
             fresh,
             unshared,
-            unshared_fresh,
             ..
         } = self;
         counts.decrement(start..end, |i, left| {
-            let (all, new) = match left {
-                0 => (&mut *quarantined, &mut *fresh),
-                _ => (&mut *unshared, &mut *unshared_fresh),
-            };
-            all.set(i);
-            new.set(i);
+            if left > 0 {
+                unshared.set(i);
+            } else {
+                quarantined.set(i);
+                fresh.set(i);
+            }
         });
         Ok(self.counts.get(end.saturating_sub(1)))
+    }
+
+    pub fn sharers(&self, i: u64) -> u32 {
+        match self.counts.get(i) {
+            1 if self.unshared.get(i) || self.unshared_older.get(i) => 2,
+            refs => refs,
+        }
+    }
+
+    pub fn take_quarantine(&mut self) -> Vec<Range<u64>> {
+        for i in self.unshared.take().into_iter().flatten() {
+            self.unshared_older.set(i);
+        }
+        self.fresh.take()
+    }
+
+    pub fn lose_some(&mut self, i: u64, n: u32) -> bool {
+        let others = self.counts.get(i) > n;
+        if others {
+            self.counts.subtract(i, n);
+            self.unshared.set(i);
+        }
+        others
     }
 
     pub fn alloc(&mut self, want: u64) -> Option<Range<u64>> {
@@ -157,27 +176,6 @@ impl State {
         for i in range {
             if self.counts.get(i) == 0 && !self.quarantined.get(i) {
                 self.taken.clear(i);
-            }
-        }
-    }
-
-    pub fn take_quarantine(&mut self) -> Vec<Range<u64>> {
-        self.unshared_taken = self.unshared_fresh.take();
-        self.fresh.take()
-    }
-
-    /// References now, and one more for those that were there at the last release.
-    pub fn claims(&self, i: u64) -> u32 {
-        self.counts.get(i).saturating_add(u32::from(self.unshared.get(i)))
-    }
-
-    /// What was taken is settled: nobody can come back for it.
-    pub fn settle(&mut self) {
-        for range in std::mem::take(&mut self.unshared_taken) {
-            for i in range {
-                if !self.unshared_fresh.get(i) {
-                    self.unshared.clear(i);
-                }
             }
         }
     }
