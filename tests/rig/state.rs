@@ -482,9 +482,7 @@ impl State {
             None => {}
         }
         if flags.whiteout {
-            // Nobody asks for it by name: the directory's owner gets it.
-            let (uid, gid) = (self.get(dir)?.uid, self.get(dir)?.gid);
-            let hole = fresh(S_IFCHR, &Cred { uid, gid, umask: 0 }, 0);
+            let hole = fresh(S_IFCHR, &Cred::ROOT, 0);
             self.enter(dir, name, new_ino, hole, t);
         }
         Ok(old.filter(|_| !flags.exchange))
