@@ -125,7 +125,7 @@ impl Fs {
     }
 
     fn writable(&self) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             posix(libc::EROFS)
         } else {
             Ok(())
