@@ -74,6 +74,7 @@ impl Pool {
     }
 
     fn checkpoint_locked(&self, extra: Option<Extra<'_>>, force: bool, clean: bool) -> Result<()> {
+        super::op::outside();
         self.refuse_if_failed()?;
         if !force && extra.is_none() && !self.touched.swap(false, SeqCst) {
             // Data overwritten in place leaves no record, but has to get to the disk as well.
