@@ -208,6 +208,8 @@ pub struct Pool {
     checkpointed: AtomicU64,
     /// One more than the last generation whose freed space may be used again.
     released: AtomicU64,
+    /// Roots that died, and in which generation: not taken apart before that is durable.
+    young: parking_lot::Mutex<std::collections::BTreeMap<crate::base::NodeAddr, u64>>,
     /// Something has changed since the last capture.
     touched: AtomicBool,
     failed: Mutex<Option<String>>,

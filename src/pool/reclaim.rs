@@ -1,7 +1,10 @@
 //! The reclaimer: takes dead trees apart, a node a step, with no record: what a crash undoes is done again.
+//!
+//! Only trees whose death is durable: what they share with others becomes the others' own by being
+//! taken apart, and may be overwritten in place then. A power cut must not bring them back.
 
 use super::{Need, Pool, catalog};
-use crate::base::{Error, Result};
+use crate::base::{Error, NodeAddr, Result};
 use crate::space::Space;
 use crate::tree::{Change, Key, Read, Refers, Tree, kind};
 use std::collections::BTreeMap;
@@ -14,7 +17,20 @@ pub(super) fn count(value: &[u8]) -> u64 {
 impl Pool {
     /// Removes volumes that nobody uses any more, then takes up to `steps` steps on dead trees.
     /// True: there is more to do.
+    /// What died since the last checkpoint is made durable first. Outside the gate.
     pub fn reclaim(&self, steps: usize) -> Result<bool> {
+        if self.reclaim_settled(steps)? {
+            return Ok(true);
+        }
+        if steps == 0 || self.young(None) == 0 {
+            return Ok(false);
+        }
+        self.checkpoint()?;
+        self.reclaim_settled(steps)
+    }
+
+    /// The same without what died since the last checkpoint.
+    pub(super) fn reclaim_settled(&self, steps: usize) -> Result<bool> {
         for id in self.leaving()? {
             self.leave(id)?;
         }
@@ -39,6 +55,17 @@ impl Pool {
         })
     }
 
+    /// How many roots' deaths are not durable yet: of all, or of this one.
+    fn young(&self, root: Option<NodeAddr>) -> usize {
+        let released = self.released.load(std::sync::atomic::Ordering::SeqCst);
+        let mut young = self.young.lock();
+        young.retain(|_, generation| *generation >= released);
+        match root {
+            Some(root) => usize::from(young.contains_key(&root)),
+            None => young.len(),
+        }
+    }
+
     fn reclaim_step(&self) -> Result<bool> {
         let _g = self.enter_catalog(Need::FREE, false)?;
         loop {
@@ -60,9 +87,15 @@ impl Pool {
 
     fn reclaim_one(&self, tree: &mut Tree) -> Result<bool> {
         let snapshot = tree.at(&self.nodes);
-        let from = Key::new(0, kind::DEAD, 0);
-        let Some((key, value)) = snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD) else {
-            return Ok(false);
+        let mut from = Key::new(0, kind::DEAD, 0);
+        let (key, value) = loop {
+            match snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD) {
+                None => return Ok(false),
+                Some((key, _)) if self.young(Some(key.offset)) > 0 => {
+                    from.offset = key.offset.saturating_add(1);
+                }
+                Some(found) => break found,
+            }
         };
         let (addr, waiting) = (key.offset, count(&value));
         let refs = u64::from(self.node_space.refs(addr));

@@ -388,6 +388,7 @@ impl Pool {
                 let key = catalog::dead_key(root);
                 let n = snapshot.get(&key)?.map_or(0, |v| super::reclaim::count(&v));
                 changes.insert(key, Some((n + 1).to_le_bytes().to_vec()));
+                self.young.lock().insert(root, self.nodes.generation());
             }
         }
         Ok(())
