@@ -21,6 +21,8 @@ mod seek;
 mod truncate;
 mod write;
 
+pub(crate) use extent::Extent;
+
 use super::inode::read_inode;
 use super::item::InodeItem;
 use super::{Fs, Piece, StatFs};
