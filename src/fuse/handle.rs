@@ -382,21 +382,12 @@ impl Filesystem for Handle {
     ) {
         let door = self.count(Kind::Read);
         door.will_be_read(ino.0);
-        let mut reply = Some(reply);
-        // Straight from the window of the data file into the kernel: its bytes are never looked at here.
-        let read = guarded(|| {
-            door.fs
-                .read_with(ino.0, offset, size.min(MAX_IO) as usize, |data| {
-                    if let Some(reply) = reply.take() {
-                        reply.data(data);
-                    }
-                })
-        });
-        match (read, reply) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(reply)) => reply.error(Errno::EIO),
-            (Err(e), Some(reply)) => refuse(Kind::Read, ino.0, reply, &e),
-            (Err(e), None) => log::error!("read of inode {}, already answered: {e}", ino.0),
+        let len = size.min(MAX_IO) as usize;
+        if let Some(reply) = door.read(ino.0, offset, len, reply, false) {
+            door.counters.cold();
+            door.later(move |door| {
+                door.read(ino.0, offset, len, reply, true);
+            });
         }
     }
 
