@@ -58,12 +58,27 @@ impl Pool {
         }
     }
 
+    /// The first dead node whose death is durable. Before that a crash may bring its volume back,
+    /// and what the volume shared must not look private to others until then.
+    fn next_dead(&self, snapshot: &dyn Read) -> Result<Option<(Key, Vec<u8>)>> {
+        let mut from = Key::new(0, kind::DEAD, 0);
+        loop {
+            let found = snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD);
+            let Some((key, value)) = found else { return Ok(None) };
+            let (now, captured) = &*self.fresh_dead.lock();
+            if !now.contains(&key.offset) && !captured.contains(&key.offset) {
+                return Ok(Some((key, value)));
+            }
+            match key.successor() {
+                Some(next) => from = next,
+                None => return Ok(None),
+            }
+        }
+    }
+
     fn reclaim_one(&self, tree: &mut Tree) -> Result<bool> {
         let snapshot = tree.at(&self.nodes);
-        let from = Key::new(0, kind::DEAD, 0);
-        let Some((key, value)) = snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD) else {
-            return Ok(false);
-        };
+        let Some((key, value)) = self.next_dead(&snapshot)? else { return Ok(false) };
         let (addr, waiting) = (key.offset, count(&value));
         let refs = u64::from(self.node_space.refs(addr));
         let mut changes: BTreeMap<Key, Change> = BTreeMap::new();

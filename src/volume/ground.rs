@@ -31,7 +31,7 @@ impl Ground for Inside<'_> {
     fn probe(&self, v: VChunk) -> Result<Option<Probe>> {
         let chunks = self.volume.chunks();
         self.gate
-            .view(|r| probe(r, &|c| chunks.refs(c), self.geometry, v))
+            .view(|r| probe(r, &|c| chunks.sharers(c), self.geometry, v))
     }
 
     fn next_partial(&self, from: VChunk) -> Result<Option<VChunk>> {

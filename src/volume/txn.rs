@@ -173,7 +173,7 @@ impl<'a> Txn<'a> {
         let edits = &self.edits;
         let result = self.gate.update(|op| {
             stale.set(false);
-            let Some(applied) = apply(op, &|c| chunks.refs(c), g, edits)? else {
+            let Some(applied) = apply(op, &|c| chunks.sharers(c), g, edits)? else {
                 stale.set(true);
                 return Err(Error::Busy("a chunk was moved meanwhile".into()));
             };

@@ -67,6 +67,8 @@ pub enum Step {
     Sync(VolumeId),
     SyncPool,
     Checkpoint,
+    /// What the pool does beside: removed volumes are taken apart.
+    Reclaim,
     Create {
         source: Option<VolumeId>,
         name: String,
@@ -201,6 +203,9 @@ impl World {
 
     /// Does a step on both; notes the moment after it.
     pub fn step(&mut self, step: &Step) -> Stepped {
+        if std::env::var_os("COWFS_TRACE").is_some() {
+            eprintln!("step {}: {}", self.moments.len(), brief(step));
+        }
         if self.recent.len() == 12 {
             self.recent.pop_front();
         }
@@ -239,6 +244,10 @@ impl World {
             Step::Checkpoint => {
                 self.pool().checkpoint().map_err(refused)?;
                 Ok(Durable::All)
+            }
+            Step::Reclaim => {
+                self.pool().reclaim(30).map_err(refused)?;
+                Ok(Durable::No)
             }
             Step::Create { source, name, kind } => {
                 let id = self.create(*source, name, *kind, false).map_err(refused)?;
@@ -412,7 +421,7 @@ impl World {
             Step::Blob(id, name, bytes) => {
                 volumes.get_mut(id).expect("a volume").blobs.insert(name.clone(), bytes.clone());
             }
-            Step::Start | Step::Sync(_) | Step::SyncPool | Step::Checkpoint => {}
+            Step::Start | Step::Sync(_) | Step::SyncPool | Step::Checkpoint | Step::Reclaim => {}
             Step::Build { .. } | Step::Close(_) | Step::Reopen => {}
         }
         Moment { events: self.machine.events(), volumes, durable: Durable::No, step: Arc::new(step.clone()) }
@@ -456,6 +465,7 @@ impl World {
                     }
                 }
                 (Err(e), _) if e.errno() == libc::EROFS => Ok(Durable::No),
+                (Err(e), op) if ops::predict(&before, op, 0).1.err() == Some(e.errno()) => Ok(Durable::No),
                 _ => wrong(format!("{op:?} on a sealed volume: {real:?}")),
             };
         }
@@ -597,6 +607,8 @@ impl World {
             // Volumes that are being removed or built are worked on too, sealed ones now and then.
             let any: Vec<VolumeId> = self.volumes.keys().copied().collect();
             let id = if g.dice.below(10) == 0 { g.pick(&any).unwrap_or(some) } else { some };
+            // What opening it reaps is not there to be worked on; a failure to open shows in the step.
+            let _ = self.fs(id);
             let op = g.op(&self.volumes[&id].state);
             // A volume that is being built is made durable by its end alone.
             return match op {
@@ -609,8 +621,9 @@ impl World {
         match g.dice.below(100) {
             0..=19 => Step::Sync(some),
             20..=27 => Step::SyncPool,
-            28..=37 => Step::Checkpoint,
-            38..=64 if !crowded => {
+            28..=35 => Step::Checkpoint,
+            36..=41 => Step::Reclaim,
+            42..=64 if !crowded => {
                 let kind = [Kind::Snapshot, Kind::Container, Kind::Container][g.dice.below(3) as usize];
                 Step::Create { source: g.pick(&sources), name, kind }
             }
@@ -619,7 +632,7 @@ impl World {
                 Step::Build { source: g.pick(&images), name }
             }
             68..=69 if building.is_some() => Step::Finish(building.unwrap_or(some)),
-            38..=80 => match g.pick(&sources) {
+            42..=80 => match g.pick(&sources) {
                 // The first steps of a world need something to work on.
                 Some(id) if ids.len() > 2 => Step::Remove(id),
                 _ => Step::Sync(some),
@@ -660,19 +673,7 @@ impl World {
     }
 }
 
-/// A step in one line of bounded length.
+/// A step in one line.
 pub fn brief(step: &Step) -> String {
-    let mut text = match step {
-        Step::Fs(id, Op::SetXattr { ino, name, value, how }) => {
-            format!(
-                "Fs({id:?}, SetXattr {{ ino: {ino}, name: {:?}, {} bytes, {how:?} }})",
-                String::from_utf8_lossy(name),
-                value.len()
-            )
-        }
-        Step::Blob(id, name, bytes) => format!("Blob({id}, {name}, {} bytes)", bytes.len()),
-        other => format!("{other:?}"),
-    };
-    text.truncate(600);
-    text
+    ops::short(step)
 }

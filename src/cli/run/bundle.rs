@@ -97,9 +97,7 @@ impl Bundle<'_> {
             mounts.push(of(&format!("/{name}"), "bind", &path(&file)?, &["bind", "rprivate"]));
         }
         for (i, v) in self.spec.volumes.iter().enumerate() {
-            let Some(source) = self.base.volume(i) else { continue };
-            // The runtime is another program: what we hold open, it finds by a mount of its own.
-            let there = self.base.volume_mount(i, &source)?;
+            let there = self.base.expose_volume(i)?;
             let access = if v.read_only { "ro" } else { "rw" };
             mounts.push(of(&path(&v.target)?, "bind", &path(&there)?, &["rbind", "rprivate", access]));
         }

@@ -13,15 +13,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 /// What becomes the container's root.
 #[derive(Clone, Debug)]
 pub enum Root {
     /// A volume, served by the pool's daemon. `source` is shown in the mount table.
     Volume { source: String, options: Box<MountOptions> },
-    /// A directory as it is.
-    Directory(PathBuf),
+    /// Nothing but what is mounted in it: to try things out.
+    Empty,
 }
 
 /// Everything the process needs, in memory before it is born.
@@ -103,8 +102,7 @@ fn attach(inside: &Inside, base: &Base, chan: &Chan) -> Result<OwnedFd, Failure>
     let dir = base.root();
     let said = |e: std::io::Error| own(Error::io("cannot talk to the command", e));
     match &inside.root {
-        Root::Directory(source) => rustix::mount::mount_bind_recursive(source, &dir)
-            .map_err(|e| own(Error::io(source.display().to_string(), e.into())))?,
+        Root::Empty => rustix::mount::mount_bind(&dir, &dir).map_err(|e| own(Error::io("an empty root", e.into())))?,
         Root::Volume { source, options } => {
             let Prepared { device, pending } = prepare(How::Kernel, source, &dir, options).map_err(own)?;
             let connection = pending.connection().map_err(own)?;

@@ -6,7 +6,10 @@ use super::spec::Spec;
 use crate::base::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
+    mount_bind_recursive, mount_remount,
+};
 use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +39,7 @@ const LINKS: [(&str, &str); 6] = [
 /// files made for the container.
 pub struct Base {
     pub dir: PathBuf,
-    /// Opened before the tmpfs hides what lies beneath.
+    /// Mounts attached to nothing, made before the tmpfs hides what lies beneath.
     volumes: Vec<OwnedFd>,
 }
 
@@ -47,9 +50,10 @@ impl Base {
             .map_err(|e| Error::io("cannot make this namespace's mounts private", e.into()))?;
         let mut volumes = vec![];
         for v in &spec.volumes {
-            let fd = rustix::fs::open(&v.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+            let tree = rustix::mount::open_tree(rustix::fs::CWD, &v.source, flags)
                 .map_err(|e| Error::io(format!("volume {}", v.source.display()), e.into()))?;
-            volumes.push(fd);
+            volumes.push(tree);
         }
         let dir = ["/tmp", "/var/tmp", "/mnt", "/run", "/srv"].iter().map(Path::new).find(|d| d.is_dir());
         let dir = dir.ok_or_else(|| Error::Denied("this machine has none of /tmp, /var/tmp, /mnt, /run, /srv to mount on".into()))?;
@@ -90,21 +94,34 @@ impl Base {
         file.write_all(bytes).map_err(|e| Error::io(path.display().to_string(), e))
     }
 
-    pub fn volume(&self, index: usize) -> Option<PathBuf> {
-        self.volumes.get(index).map(proc_path)
+    /// Whether a volume is a directory.
+    fn volume_is_dir(&self, index: usize) -> bool {
+        self.volumes
+            .get(index)
+            .and_then(|tree| rustix::fs::fstat(tree).ok())
+            .is_some_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR)
     }
 
-    /// The same under a name, for another program.
-    pub fn volume_mount(&self, index: usize, source: &Path) -> Result<PathBuf> {
+    /// Puts a volume in its place. Once each.
+    fn put_volume(&self, index: usize, target: &OwnedFd, what: &str) -> Result<()> {
+        let Some(tree) = self.volumes.get(index) else { return Ok(()) };
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(tree, c"", target, c"", flags).map_err(|e| failed(what, e))
+    }
+
+    /// Puts a volume under a name in the private place, for another program to find.
+    pub fn expose_volume(&self, index: usize) -> Result<PathBuf> {
         let name = format!("volume-{index}");
-        let place = if source.is_dir() {
+        let place = if self.volume_is_dir(index) {
             self.make_dir(&name)?
         } else {
             let file = self.dir.join(&name);
             self.write(&file, b"")?;
             file
         };
-        mount_bind_recursive(source, &place).map_err(|e| failed("a volume", e))?;
+        let target = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::io(place.display().to_string(), e.into()))?;
+        self.put_volume(index, &target, &place.display().to_string())?;
         Ok(place)
     }
 }
@@ -130,10 +147,9 @@ pub fn all(root: InRoot<'_>, base: &Base, spec: &Spec, tty: bool) -> Result<Vec<
         }
     }
     for (i, v) in spec.volumes.iter().enumerate() {
-        let Some(source) = base.volume(i) else { continue };
         let what = v.target.display().to_string();
-        let target = if source.is_dir() { root.directory(&v.target)?.0 } else { root.file(&v.target)? };
-        mount_bind_recursive(&source, proc_path(&target)).map_err(|e| failed(&what, e))?;
+        let target = if base.volume_is_dir(i) { root.directory(&v.target)?.0 } else { root.file(&v.target)? };
+        base.put_volume(i, &target, &what)?;
         if v.read_only {
             let there = found(root, &v.target)?;
             recursive_read_only(&there).map_err(|e| failed(&what, e))?;

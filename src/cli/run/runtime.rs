@@ -4,7 +4,7 @@
 use super::engine;
 use super::idmap::{IdMap, is_executable, program};
 use super::inside::{Inside, Root};
-use super::spec::{DEFAULT_PATH, Spec};
+use super::spec::{Spec, Volume};
 use crate::base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -76,8 +76,9 @@ fn key(runtime: &Runtime) -> Option<String> {
     let m = runtime.path.metadata().ok()?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let ids = IdMap::of_caller();
+    let own = std::env::current_exe().and_then(|p| p.metadata()).map_or(0, |m| m.mtime());
     Some(format!(
-        "{} {} {} {}.{} {} {} {}",
+        "{} {} {} {}.{} {} {} {own} {}",
         runtime.path.display(),
         m.ino(),
         m.size(),
@@ -85,8 +86,19 @@ fn key(runtime: &Runtime) -> Option<String> {
         m.mtime_nsec(),
         boot.trim(),
         ids.is_single(),
-        env!("CARGO_PKG_VERSION")
+        cgroups()
     ))
+}
+
+/// How this machine's control groups look from here: runtimes are particular about it.
+fn cgroups() -> String {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let kinds = table.lines().filter_map(|l| {
+        let place = l.split(' ').nth(4)?;
+        let kind = l.split_once(" - ")?.1.split(' ').next()?;
+        (kind.starts_with("cgroup") || place == "/sys/fs/cgroup").then(|| format!("{kind}@{place}"))
+    });
+    kinds.collect::<Vec<_>>().join(",")
 }
 
 fn memory_file(runtime: &Runtime) -> Option<PathBuf> {
@@ -115,25 +127,18 @@ fn remember(file: &Path, memory: &Memory) {
     }
 }
 
-/// Runs this very program in a container whose root is the host's, by the same road as any other.
+/// Runs this very program in an otherwise empty container, by the same road as any other.
 fn try_out(runtime: &Runtime) -> Result<(), String> {
     let Ok(exe) = std::env::current_exe() else { return Err("cannot find this program".into()) };
+    // What it is linked to, wherever this system keeps that.
+    let libraries = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"].map(Path::new);
+    let shown = |source: &Path, target: &Path| Volume { source: source.into(), target: target.into(), read_only: true };
+    let mut volumes: Vec<Volume> = libraries.iter().filter(|d| d.is_dir()).map(|d| shown(d, d)).collect();
+    volumes.push(shown(&exe, Path::new("/cowfs")));
     // It asks nothing of a pool and ends at once.
-    let spec = Spec {
-        argv: vec![exe.into_os_string(), "--version".into()],
-        env: vec![format!("PATH={DEFAULT_PATH}").into()],
-        cwd: "/".into(),
-        user: "0".into(),
-        hostname: "cowfs".into(),
-        caps: super::caps::Caps::usual(),
-        volumes: vec![],
-        read_only: false,
-        files: vec![],
-        init: false,
-        terminal: None,
-    };
+    let spec = Spec { volumes, ..Spec::bare(vec!["/cowfs".into(), "--version".into()]) };
     let user_namespace = !super::idmap::may_unshare().unwrap_or(false);
-    let inside = Inside { spec, root: Root::Directory("/".into()), runtime: Some(runtime.clone()), user_namespace };
+    let inside = Inside { spec, root: Root::Empty, runtime: Some(runtime.clone()), user_namespace };
     let mut ids = user_namespace.then(IdMap::of_caller);
     let quiet = Quiet::new().map_err(|e| e.to_string())?;
     let mut serve = |_, _| Ok(());

@@ -46,6 +46,25 @@ pub struct Volume {
     pub read_only: bool,
 }
 
+impl Spec {
+    /// A program as root of an empty container.
+    pub fn bare(argv: Vec<OsString>) -> Spec {
+        Spec {
+            argv,
+            env: vec![format!("PATH={DEFAULT_PATH}").into()],
+            cwd: "/".into(),
+            user: "0".into(),
+            hostname: "cowfs".into(),
+            caps: Caps::usual(),
+            volumes: vec![],
+            read_only: false,
+            files: vec![],
+            init: false,
+            terminal: None,
+        }
+    }
+}
+
 /// Puts it together. `config` is the OCI image configuration; `name` the container's.
 pub fn spec(args: &Args, command: &[OsString], config: Option<&Value>, name: &str) -> Result<Spec> {
     let image = config.and_then(|c| c.get("config")).unwrap_or(&Value::Null);

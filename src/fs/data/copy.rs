@@ -118,7 +118,7 @@ impl Fs {
                 });
             }
             let blocks = source.start / BLOCK..end.div_ceil(BLOCK);
-            let found = parts(r, &|c| chunks.refs(c), g, from, blocks, 2)?;
+            let found = parts(r, &|c| chunks.sharers(c), g, from, blocks, 2)?;
             let Some(part) = found.first() else {
                 return Ok(Next::Bytes(left.min(STEP)));
             };
@@ -132,7 +132,7 @@ impl Fs {
             else {
                 return Ok(Next::Hole(left.min(HOLE)));
             };
-            if source.start % BLOCK != 0 || target % BLOCK != 0 {
+            if !source.start.is_multiple_of(BLOCK) || !target.is_multiple_of(BLOCK) {
                 return Ok(Next::Bytes(left.min(STEP)));
             }
             // Whole chunks of this part.

@@ -21,6 +21,8 @@ mod seek;
 mod truncate;
 mod write;
 
+pub(crate) use extent::Extent;
+
 use super::inode::read_inode;
 use super::item::InodeItem;
 use super::{Fs, Piece, StatFs};
@@ -123,7 +125,7 @@ impl Fs {
     }
 
     fn writable(&self) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             posix(libc::EROFS)
         } else {
             Ok(())
@@ -204,7 +206,7 @@ impl Fs {
             let (item, found) = gate.view(|r| {
                 let item = read_file(r, ino)?;
                 let end = item.size.min(range.end).div_ceil(BLOCK);
-                let found = parts(r, &|c| chunks.refs(c), g, ino, from..end, 256)?;
+                let found = parts(r, &|c| chunks.sharers(c), g, ino, from..end, 256)?;
                 Ok((item, found))
             })?;
             if item.flags & super::item::flag::INLINE != 0 {

@@ -43,7 +43,7 @@ impl Fs {
                 return Ok(Found::Inline { bytes, end });
             }
             let blocks = blocks_of(&(range.start..end));
-            let parts = parts(r, &|c| chunks.refs(c), g, ino, blocks, max)?;
+            let parts = parts(r, &|c| chunks.sharers(c), g, ino, blocks, max)?;
             Ok(Found::Parts { parts, end })
         })
     }

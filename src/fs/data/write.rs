@@ -160,7 +160,7 @@ impl Fs {
     fn plan(&self, gate: &Entered<'_>, ino: Ino, bytes: &Range<u64>) -> Result<Plan> {
         let g = self.thin().geometry();
         let chunks = self.volume.chunks();
-        let refs = |c| chunks.refs(c);
+        let refs = |c| chunks.sharers(c);
         let blocks = blocks_of(bytes);
         gate.view(|r| {
             let item = read_file(r, ino)?;

@@ -305,7 +305,11 @@ impl Life {
                 None => map.remove(key),
             };
         }
+        let height = self.world.retry(|s| tree.height(s));
+        let at_most = Tree::nodes_at_most(height, changes.len() as u64);
+        let free = self.world.nodes.free();
         let delta = self.world.apply(tree, &changes);
+        assert!(free - self.world.nodes.free() <= at_most);
         assert_eq!(delta.blocks, blocks(map) - before.0);
         assert_eq!(delta.inodes, inodes(map) - before.1);
     }

@@ -367,3 +367,81 @@ fn joined_branches_keep_their_lowest_keys() {
     );
     world.audit(&[tree]);
 }
+
+/// Writers of clones go on while checkpoints write what they captured; addresses come back into
+/// use; hardly anything stays in memory.
+#[test]
+fn checkpoints_beside_writers() {
+    let gate = Arc::new(parking_lot::RwLock::new(()));
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let world = World::new(true).deep();
+    let mut base = Tree::default();
+    let value = |i: u64, n: u64| (Key::new(i * 11, kind::EXTENT, 0), Some(vec![n as u8; 300]));
+    world.apply(&mut base, &(0..4000).map(|i| value(i, 1)).collect());
+    world.checkpoint();
+    let trees: Vec<Tree> = (0..3).map(|_| world.clone_of(base)).collect();
+    world.remove(base);
+    let world = Arc::new(world);
+    let writers: Vec<_> = (0u64..)
+        .zip(trees)
+        .map(|(t, mut tree)| {
+            let (world, gate) = (world.clone(), gate.clone());
+            std::thread::spawn(move || {
+                let mut rng = ChaCha8Rng::seed_from_u64(t);
+                let mut map: Map = (0..4000)
+                    .map(|i| value(i, 1))
+                    .map(|(k, v)| (k, v.unwrap()))
+                    .collect();
+                for n in 0..1500 {
+                    let (key, change) = value(rng.random_range(0..4500), n);
+                    let change = change.filter(|_| rng.random_ratio(2, 3));
+                    match &change {
+                        Some(v) => map.insert(key, v.clone()),
+                        None => map.remove(&key),
+                    };
+                    let _inside = gate.read();
+                    world.apply(&mut tree, &Changes::from([(key, change)]));
+                }
+                (tree, map)
+            })
+        })
+        .collect();
+    let checkpoints = {
+        let (world, gate, done) = (world.clone(), gate.clone(), done.clone());
+        std::thread::spawn(move || {
+            let mut n = 0;
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                let (captured, freed) = {
+                    let _alone = gate.write();
+                    (world.store.capture(), world.nodes.take_quarantine())
+                };
+                world.store.write(&captured).unwrap();
+                world.store.written(&captured);
+                drop(gate.write());
+                world.nodes.release(&freed);
+                n += 1;
+            }
+            n
+        })
+    };
+    let ends: Vec<_> = writers.into_iter().map(|t| t.join().unwrap()).collect();
+    done.store(true, std::sync::atomic::Ordering::Release);
+    assert!(checkpoints.join().unwrap() > 3);
+    world.checkpoint();
+    let trees: Vec<Tree> = ends.iter().map(|(tree, _)| *tree).collect();
+    world.audit(&trees);
+    // And what is on the device is the same.
+    let device = Arc::new(world.device.copy());
+    let store = World::open(&device, &world.nodes, false, world.store.generation());
+    for (tree, map) in ends {
+        for store in [&store, &world.store] {
+            let mut found = Map::new();
+            Tree::diff(Tree::default(), tree, store, &mut |k, _, v| {
+                found.insert(*k, v.unwrap().to_vec());
+                Ok(())
+            })
+            .unwrap();
+            assert!(found == map);
+        }
+    }
+}
