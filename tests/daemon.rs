@@ -352,8 +352,12 @@ fn clients_that_die() {
             .spawn()
             .unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        let mut tar = commands::image_tar();
-        tar.truncate(100_000);
+        // More than is looked at before the work begins.
+        let mut tar = Vec::new();
+        while tar.len() < 6 << 20 {
+            tar.extend_from_slice(commands::image_tar().strip_suffix(&[0; 1024]).unwrap());
+        }
+        tar.truncate(5_000_000);
         pipe.write_all(&tar).unwrap();
         wait_for("it to begin", || {
             w.sh("list -a --format {{.Status}}")
@@ -658,7 +662,12 @@ fn whose_pool_it_is() {
     ]);
     probe.arg(format!("import socket; s = socket.socket(socket.AF_UNIX); s.connect('{}'); print(s.makefile().read())", theirs.pool.join("socket").display()));
     if common::need_program("setpriv") && common::need_program("python3") {
-        let out = String::from_utf8_lossy(&probe.output().unwrap().stdout).into_owned();
+        let out = probe.output().unwrap();
+        let (out, err) = (
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        );
+        assert_eq!(err, "");
         assert!(
             out.contains("refusal") && out.contains(&format!("user {SOMEBODY}")),
             "{out}"
@@ -679,6 +688,7 @@ fn an_ordinary_user_mounts() {
     if !common::need_fuse() || !common::need_program("fusermount3") {
         return;
     }
+    let _open = common::OpenDevice::new();
     let w = World::of_somebody();
     w.import_base();
     w.sh("create base c").ok();
