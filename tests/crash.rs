@@ -6,11 +6,11 @@
 
 mod rig;
 
+use cowfs::device::faulty::{Dice, Event, Fault, Machine};
+use cowfs::pool::{Format, Pool};
 use rig::generate::{Generator, Scale};
 use rig::judge::{Crash, judge};
 use rig::world::{Moment, Step, Trouble, World, config, devices};
-use cowfs::device::faulty::{Dice, Event, Fault, Machine};
-use cowfs::pool::{Format, Pool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -70,10 +70,12 @@ impl Recording {
 
     fn around(&self, n: usize) -> String {
         let a = self.answered(n);
+        let calls = self.journal.iter().enumerate().take(n + 3).skip(n.saturating_sub(12));
+        let calls: Vec<_> = calls.map(|(i, e)| format!("  call {i}: {e:?}")).collect();
         let steps = self.moments[a.saturating_sub(6)..(a + 2).min(self.moments.len())].iter();
         let lines: Vec<_> =
             steps.map(|m| format!("  calls below {}: {}", m.events, rig::world::brief(&m.step))).collect();
-        lines.join("\n")
+        [lines, calls].concat().join("\n")
     }
 }
 
@@ -343,4 +345,29 @@ fn every_call_of_the_recovery_fails_once() {
             }
         }
     });
+}
+
+#[test]
+#[ignore]
+fn debug_pieces() {
+    let seed = common_seed();
+    run_workload(seed, 60, |world, step| {
+        if world.moments.len() > 20 {
+            for (id, fs) in &world.open {
+                for ino in [3u64] {
+                    if let Ok(p) = fs.pieces(ino, 0..1 << 30) {
+                        eprintln!(
+                            "   volume {id} ino {ino}: {:?}",
+                            p.iter().map(|p| (p.file_offset, p.length, p.physical, p.shared, p.inline)).collect::<Vec<_>>()
+                        );
+                    }
+                }
+            }
+            eprintln!("moment {} calls {}: {}", world.moments.len(), world.machine.events(), rig::world::brief(step));
+        }
+    });
+}
+#[cfg(test)]
+fn common_seed() -> u64 {
+    rig::number("COWFS_SEED", 2)
 }

@@ -5,10 +5,10 @@
 
 mod rig;
 
+use cowfs::pool::{Format, Pool};
 use rig::generate::{Generator, Scale};
 use rig::judge::{Crash, judge};
 use rig::world::{Step, Trouble, World, config, devices};
-use cowfs::pool::{Format, Pool};
 use std::sync::Arc;
 
 fn format() -> Format {

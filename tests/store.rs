@@ -5,13 +5,13 @@
 
 mod rig;
 
-use rig::data::pattern;
-use rig::judge::Crash;
-use rig::world::{config, devices};
 use cowfs::base::{Error, VolumeId};
 use cowfs::device::faulty::{Dice, Event, Machine};
 use cowfs::pool::{Format, Kind, Need, NewVolume, Pool};
 use cowfs::tree::{Key, Mapping, kind};
+use rig::data::pattern;
+use rig::judge::Crash;
+use rig::world::{config, devices};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -53,14 +53,16 @@ struct World {
     writes: u64,
 }
 
-fn format() -> Format {
-    Format { name: "store".into(), size: 32 << 20, log_size: 1 << 20, ..Format::default() }
+/// Every other pool is so small that freed chunks are soon wanted again.
+fn format(seed: u64) -> Format {
+    let size = if seed.is_multiple_of(2) { 32 << 20 } else { 40 << 16 };
+    Format { name: "store".into(), size, log_size: 1 << 20, ..Format::default() }
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let machine = Machine::new(3);
-        Pool::format(&devices(&machine), &format()).expect("format");
+        Pool::format(&devices(&machine), &format(seed)).expect("format");
         assert_eq!(machine.pending(), 0, "a new pool is durable");
         let base = machine.restart();
         machine.record();
@@ -303,12 +305,10 @@ fn judge(machine: Arc<Machine>, moments: &[Moment], answered: usize, crash: Cras
         };
         if !fits {
             let real = listed.contains_key(&id).then(|| items_of(&pool, id));
-            let older = (0..moments.len()).rev().find(|i| {
-                match (&real, moments[*i].volumes.get(&id)) {
-                    (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
-                    (None, None) => true,
-                    _ => false,
-                }
+            let older = (0..moments.len()).rev().find(|i| match (&real, moments[*i].volumes.get(&id)) {
+                (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
+                (None, None) => true,
+                _ => false,
             });
             reasons.push(format!("the newest moment that fits is {older:?}"));
             return Err(format!(

@@ -105,7 +105,7 @@ fn report(cx: &Context) -> Result<CheckReport> {
 ///
 /// Exit code 0: clean; 4: damaged; 8: could not check; 16: wrong usage.
 #[derive(Parser, Debug)]
-#[command(name = "fsck.cowfs", version)]
+#[command(name = "fsck.cowfs")]
 struct Fsck {
     /// The pool's directory
     dir: PathBuf,
@@ -122,11 +122,13 @@ struct Fsck {
     _force: bool,
     #[arg(short = 'V', hide = true)]
     _verbose: bool,
-    #[arg(short = 'C', hide = true, num_args = 0..=1, require_equals = true)]
-    _progress: Option<Option<String>>,
 }
 
 pub fn fsck(words: Vec<OsString>) -> Exit {
+    // -C, with a descriptor for progress or without, is not for us.
+    let words = words
+        .into_iter()
+        .filter(|w| !w.as_encoded_bytes().starts_with(b"-C"));
     let parsed = match Fsck::try_parse_from(words) {
         Ok(p) => p,
         Err(e) => {

@@ -154,7 +154,7 @@ impl Client {
                 Ok(Some(Reply::Progress(p))) => each(Event::Progress(p))?,
                 Ok(Some(Reply::Part(p))) => each(Event::Part(p))?,
                 Ok(Some(Reply::Done(r))) => return Ok(r),
-                Ok(Some(Reply::Error(f))) => return Err(f.into()),
+                Ok(Some(Reply::Error(f))) => return Err(f.into_error()),
                 Ok(None) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
                 Err(e) => return Err(self.lost(e)),
             }

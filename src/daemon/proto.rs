@@ -467,19 +467,18 @@ pub struct Failure {
     pub message: String,
 }
 
-impl From<&Error> for Failure {
-    fn from(e: &Error) -> Failure {
+// No `From`: it would make the error type of many a closure below us ambiguous.
+impl Failure {
+    pub fn of(e: &Error) -> Failure {
         Failure {
             exit: e.exit_kind() as u8,
             errno: e.errno(),
             message: e.to_string(),
         }
     }
-}
 
-impl From<Failure> for Error {
-    fn from(f: Failure) -> Error {
-        let kind = match f.exit {
+    pub fn into_error(self) -> Error {
+        let kind = match self.exit {
             2 => ExitKind::Usage,
             3 => ExitKind::NotFound,
             4 => ExitKind::Exists,
@@ -490,9 +489,9 @@ impl From<Failure> for Error {
             _ => ExitKind::Failure,
         };
         Error::Told {
-            message: f.message,
+            message: self.message,
             kind,
-            errno: f.errno,
+            errno: self.errno,
         }
     }
 }

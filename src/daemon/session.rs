@@ -1,6 +1,6 @@
 //! One client: its requests, one after the other.
 
-use super::proto::{Part, Progress, Reply, Request, Response};
+use super::proto::{Failure, Part, Progress, Reply, Request, Response};
 use super::state::{Guard, State};
 use super::wire::{Wire, gone};
 use super::{files, import, listing, volumes, whereabouts};
@@ -34,8 +34,9 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
             Ok(None) => return,
             Err(e) => {
                 log::debug!("a client: {e}");
-                let failure =
-                    Reply::Error((&Error::Invalid(format!("request not understood: {e}"))).into());
+                let failure = Reply::Error(Failure::of(&Error::Invalid(format!(
+                    "request not understood: {e}"
+                ))));
                 let _ = wire.send(&failure, &[]);
                 return;
             }
@@ -56,7 +57,7 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
             Ok(Ok(response)) => Reply::Done(response),
             Ok(Err(e)) => {
                 log::debug!("{asked} failed: {e}");
-                Reply::Error((&e).into())
+                Reply::Error(Failure::of(&e))
             }
             Err(_) => {
                 let log = state.dir.join(super::start::LOG);
@@ -67,7 +68,7 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
                     ),
                     std::io::ErrorKind::Other.into(),
                 );
-                Reply::Error((&e).into())
+                Reply::Error(Failure::of(&e))
             }
         };
         if lost {
@@ -76,7 +77,7 @@ pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
         if let Err(e) = wire.send(&reply, &[]) {
             if e.kind() == std::io::ErrorKind::InvalidInput {
                 let e = Error::Invalid("the answer is too long to be sent".into());
-                let _ = wire.send(&Reply::Error((&e).into()), &[]);
+                let _ = wire.send(&Reply::Error(Failure::of(&e)), &[]);
             }
             return;
         }

@@ -57,7 +57,7 @@ impl Ready {
 
     /// Says why the daemon could not start.
     pub fn failed(&mut self, e: &Error) {
-        self.say(&Readiness::Failed(e.into()));
+        self.say(&Readiness::Failed(Failure::of(e)));
     }
 }
 
@@ -183,7 +183,7 @@ fn listen(read: OwnedFd, patience: Option<Duration>) -> Said {
         match serde_json::from_str(&line) {
             Ok(Readiness::Starting) => {}
             Ok(Readiness::Ready) => return Said::Ready,
-            Ok(Readiness::Failed(f)) => return Said::Failed(f.into()),
+            Ok(Readiness::Failed(f)) => return Said::Failed(f.into_error()),
             Err(_) => break,
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn create(
                 source.name, source.name
             )));
         }
-        copy(state, &source, name, size)
+        copy(state, &source, name, size.or(state.pool.container_size()))
     })
 }
 

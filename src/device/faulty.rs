@@ -44,6 +44,18 @@ pub enum What {
     Sync(Vec<Range<u64>>),
 }
 
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "disk {} ", self.disk)?;
+        match &self.what {
+            What::Write(at, bytes) => write!(f, "write {at} + {}", bytes.len()),
+            What::Discard(r) => write!(f, "discard {r:?}"),
+            What::Reserve(len) => write!(f, "reserve {len}"),
+            What::Sync(ranges) => write!(f, "sync {ranges:?}"),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     disks: Vec<Disk>,

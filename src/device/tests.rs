@@ -5,6 +5,15 @@ use std::sync::Arc;
 
 /// The same random calls on a device and on a plain vector.
 fn against_vector(device: &dyn Device, seed: u64) {
+    run_against_vector(device, seed, true);
+}
+
+/// A block device need not read as zeros after a discard.
+fn against_vector_without_discard(device: &dyn Device, seed: u64) {
+    run_against_vector(device, seed, false);
+}
+
+fn run_against_vector(device: &dyn Device, seed: u64, discard: bool) {
     const LEN: usize = 300_000;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut model = vec![0u8; LEN];
@@ -17,7 +26,7 @@ fn against_vector(device: &dyn Device, seed: u64) {
                 device.write_at(from as u64, &bytes).unwrap();
                 model[from..to].copy_from_slice(&bytes);
             }
-            4 => {
+            4 if discard => {
                 device.discard(from as u64..to as u64).unwrap();
                 model[from..to].fill(0);
             }
@@ -157,4 +166,85 @@ fn growing_by_many_threads_loses_nothing() {
         device.read_at(i * (700 << 10), &mut buf).unwrap();
         assert_eq!(u64::from_le_bytes(buf), i * (700 << 10));
     }
+}
+
+/// A loop device over a file, for tests that need a block device; root only.
+struct Loop(std::path::PathBuf);
+
+impl Loop {
+    fn new(file: &std::path::Path) -> Loop {
+        let mut command = std::process::Command::new("losetup");
+        let out = command
+            .arg("--find")
+            .arg("--show")
+            .arg(file)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        Loop(String::from_utf8(out.stdout).unwrap().trim().into())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup")
+            .arg("--detach")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_block_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    FileDevice::create(&path)
+        .unwrap()
+        .write_at((8 << 20) - 1, &[0])
+        .unwrap();
+    let disk = Loop::new(&path);
+    let device = FileDevice::create(&disk.0).unwrap();
+    assert_eq!(device.capacity(), 8 << 20);
+    assert!(FileDevice::open(&disk.0).is_err(), "opened twice");
+    against_vector_without_discard(&device, 3);
+    device.write_at(1 << 20, &[7; 8192]).unwrap();
+    device
+        .sync_ranges(&[0..512, 1 << 20..(1 << 20) + 8192])
+        .unwrap();
+    device.discard(1 << 20..(1 << 20) + 4096).unwrap();
+    device.zero((1 << 20) + 4096..(1 << 20) + 8192).unwrap();
+    let mut buf = [1; 4096];
+    device.read_at((1 << 20) + 4096, &mut buf).unwrap();
+    assert_eq!(buf, [0; 4096]);
+    assert!(device.window(0..4096).is_some());
+    assert!(device.window(8 << 20..(8 << 20) + 1).is_none());
+    device.reserve(8 << 20).unwrap();
+    assert!(device.reserve((8 << 20) + 1).is_err());
+    let error = device.write_at((8 << 20) - 1, &[1, 2]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    device.read_at((8 << 20) - 1, &mut buf).unwrap();
+    assert_eq!(device.usage().unwrap().real, 8 << 20);
+}
+
+/// What others have written and not yet synced is not our business.
+#[test]
+#[ignore = "a measurement"]
+fn ranged_sync() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let device = FileDevice::create(&dir.path().join("data")).unwrap();
+    let time = |sync: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        sync();
+        start.elapsed()
+    };
+    device.write_at(1 << 30, &vec![1; 300 << 20]).unwrap();
+    device.write_at(0, &[1; 4096]).unwrap();
+    let ranged = time(&|| device.sync_ranges(&[0..4096, 8192..8193]).unwrap());
+    let whole = time(&|| device.sync().unwrap());
+    println!("4 KiB beside 300 MiB of others: ranged {ranged:?}, then whole {whole:?}");
 }

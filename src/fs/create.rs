@@ -1,7 +1,7 @@
 //! Making files of all types.
 
 use super::acl::Acl;
-use super::dir::{check_name, dirent_key, is_dots, read_live_dir};
+use super::dir::{check_name, dirent_key, is_dots, read_dir, read_live_dir};
 use super::inode::{attr_of, set_orphan, write_inode};
 use super::item::{DirentItem, InodeItem, flag, known_type, orphan};
 use super::{Attr, Cred, Fs};
@@ -101,7 +101,7 @@ impl Fs {
         let ino = self.volume.new_ino();
         let now = Time::now();
         g.update(|op| {
-            let parent = read_live_dir(op, dir)?;
+            let parent = read_dir(op, dir)?;
             let mut item = self.inherit(op, dir, &parent, ino, &new, now)?;
             item.nlink = 0;
             item.flags |= flag::LINKABLE;

@@ -25,7 +25,7 @@ struct Rename<'a> {
 
 impl Fs {
     /// What was replaced, if anything, as it is now. A whiteout is left as a character device 0:0
-    /// that belongs to the directory's owner.
+    /// that belongs to root, as overlayfs has them.
     pub fn rename(
         &self,
         dir: Ino,
@@ -79,25 +79,32 @@ impl Fs {
         let (cookie, entry) = self.entry(op, dir, ask.name)?;
         let target = self.slot(op, new_dir, ask.new_name)?;
         let item = read_inode(op, entry.ino).map_err(|e| missing(e, dir))?;
-        let crosses = dir != new_dir;
-        if item.is_dir() && crosses && is_above(op, entry.ino, new_dir)? {
-            return Err(Error::Posix(libc::EINVAL));
-        }
         let new_cookie = match target {
             Slot::Found(..) if flags.noreplace => return Err(Error::Posix(libc::EEXIST)),
-            // Two names of one inode: nothing to do (POSIX).
-            Slot::Found(_, over) if over.ino == entry.ino => return Ok(None),
-            Slot::Found(at, over) if flags.exchange => {
-                self.exchange(op, ask, (cookie, entry), (at, over))?;
-                return Ok(None);
-            }
             Slot::Found(at, over) => {
+                not_around(
+                    op,
+                    ask,
+                    (entry.ino, entry.kind),
+                    Some((over.ino, over.kind)),
+                )?;
+                if over.ino == entry.ino {
+                    // Two names of one inode: nothing to do (POSIX).
+                    return Ok(None);
+                }
+                if flags.exchange {
+                    self.exchange(op, ask, (cookie, entry), (at, over))?;
+                    return Ok(None);
+                }
                 let replaced = self.replace(op, ask, &item, at, over.ino)?;
                 self.put_moved(op, ask, (cookie, entry), item, at)?;
                 return Ok(Some(replaced));
             }
             Slot::Free(_) if flags.exchange => return Err(Error::Posix(libc::ENOENT)),
-            free => free.free()?,
+            free => {
+                not_around(op, ask, (entry.ino, entry.kind), None)?;
+                free.free()?
+            }
         };
         edit(op, new_dir, |d| {
             d.size = d.size.saturating_add(ask.new_name.len() as u64);
@@ -185,12 +192,9 @@ impl Fs {
     }
 
     fn put_whiteout(&self, op: &mut Op<'_>, ask: &Rename<'_>, cookie: u64) -> Result<()> {
-        let owner = read_inode(op, ask.dir)?;
         let white = InodeItem {
             mode: libc::S_IFCHR,
             nlink: 1,
-            uid: owner.uid,
-            gid: owner.gid,
             parent: ask.dir,
             cookie,
             atime: ask.now,
@@ -224,9 +228,6 @@ impl Fs {
         let crosses = dir != new_dir;
         let mut item_a = read_inode(op, a.ino)?;
         let mut item_b = read_inode(op, b.ino).map_err(|e| missing(e, new_dir))?;
-        if item_b.is_dir() && crosses && is_above(op, b.ino, dir)? {
-            return Err(Error::Posix(libc::EINVAL));
-        }
         let (here, there) = ((dir, cookie), (new_dir, new_cookie));
         let (name, new_name) = (a.name.clone(), b.name.clone());
         op.put(
@@ -297,6 +298,32 @@ impl Circle {
         self.steps += 1;
         Ok(())
     }
+}
+
+/// A directory goes neither below itself (EINVAL) nor in the place of one that it is in (ENOTEMPTY;
+/// EINVAL when they would change places). `from`, `over`: inode and type.
+fn not_around(
+    r: &dyn Read,
+    ask: &Rename<'_>,
+    from: (Ino, u32),
+    over: Option<(Ino, u32)>,
+) -> Result<()> {
+    if ask.dir == ask.new_dir {
+        return Ok(());
+    }
+    if from.1 == libc::S_IFDIR && is_above(r, from.0, ask.new_dir)? {
+        return Err(Error::Posix(libc::EINVAL));
+    }
+    if let Some((over, libc::S_IFDIR)) = over
+        && is_above(r, over, ask.dir)?
+    {
+        return Err(Error::Posix(if ask.flags.exchange {
+            libc::EINVAL
+        } else {
+            libc::ENOTEMPTY
+        }));
+    }
+    Ok(())
 }
 
 /// Whether `upper` is `dir` or above it.

@@ -11,7 +11,7 @@ use super::workers::later;
 use crate::base::{Ino, Result};
 use crate::fs::{Attr, Cred, Fs, SetAttr};
 use fuser::{Generation, INodeNo, Notifier, ReplyEmpty, ReplyEntry, Request};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,11 @@ use std::sync::{Arc, OnceLock};
 /// One connection's state, shared by its threads and its `Connection`.
 pub(super) struct Door {
     pub fs: Arc<Fs>,
-    pub read_only: bool,
+    /// Sealed: nothing ever changes.
+    pub sealed: bool,
+    /// Let the kernel keep writes back. Not on a mount that is read-only now: it gains nothing there and costs a GETATTR
+    /// after every close. (Remounted for writing, it writes through.)
+    pub keep_back: bool,
     /// Access times are kept.
     pub atime: bool,
     pub squash: Squash,
@@ -31,6 +35,24 @@ pub(super) struct Door {
     pub orphans: Mutex<HashSet<Ino>>,
     pub touched: Touched,
     pub notifier: OnceLock<Notifier>,
+    pub jobs: Jobs,
+}
+
+/// What workers do for one connection.
+#[derive(Default)]
+pub(super) struct Jobs {
+    running: Mutex<usize>,
+    fewer: Condvar,
+}
+
+/// Dropped when a job is done, or was given up by a panic.
+struct Done(Arc<Door>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        *self.0.jobs.running.lock() -= 1;
+        self.0.jobs.fewer.notify_all();
+    }
 }
 
 impl Door {
@@ -60,7 +82,7 @@ impl Door {
 
     /// The kernel is told of this file by what is answered now.
     pub fn told(&self, attr: &Attr) {
-        if !self.read_only && attr.mode & libc::S_IFMT == libc::S_IFREG {
+        if !self.sealed && attr.mode & libc::S_IFMT == libc::S_IFREG {
             self.known.told(attr.ino);
         }
     }
@@ -95,14 +117,20 @@ impl Door {
     }
 
     pub fn forget(self: &Arc<Self>, ino: Ino, times: u64) {
-        if self.read_only {
+        if self.sealed {
             return;
         }
         self.known.forgotten(ino, times);
         if self.orphans.lock().remove(&ino) {
-            let door = self.clone();
-            later(move || door.reap(ino));
+            self.later(move |door| door.reap(ino));
         }
+    }
+
+    /// Does it on a worker; the connection has not ended before that is done.
+    pub fn later(self: &Arc<Self>, job: impl FnOnce(&Arc<Door>) + Send + 'static) {
+        *self.jobs.running.lock() += 1;
+        let done = Done(self.clone());
+        later(move || job(&done.0));
     }
 
     /// What has no name and no user goes; where that fails, opening the volume next time does it.
@@ -112,28 +140,36 @@ impl Door {
         }
     }
 
-    /// The connection is over: no open file is left, and no FORGET comes any more.
+    /// The connection is over: no open file is left, and no FORGET comes any more. What was begun is finished.
     pub fn ended(&self) {
+        let mut running = self.jobs.running.lock();
+        while *running > 0 {
+            self.jobs.fewer.wait(&mut running);
+        }
+        drop(running);
         for ino in std::mem::take(&mut *self.orphans.lock()) {
             self.reap(ino);
         }
     }
 
-    pub fn was_read(&self, ino: Ino) {
-        if self.atime && !self.read_only && self.touched.first(ino) {
-            if let Err(e) = guarded(|| self.fs.touch_atime(ino)) {
-                log::debug!("access time of inode {ino}: {e}");
-            }
+    /// Before the answer: the kernel asks for the new access time as soon as it has that.
+    pub fn will_be_read(&self, ino: Ino) {
+        if self.atime
+            && !self.sealed
+            && self.touched.first(ino)
+            && let Err(e) = guarded(|| self.fs.touch_atime(ino))
+        {
+            log::debug!("access time of inode {ino}: {e}");
         }
     }
 
     /// Has the kernel send us what it keeps of this file from `offset` on. Never on a thread that takes requests: they
     /// are the ones to take what is sent.
     pub fn flush(&self, ino: Ino, offset: u64) {
-        if let (Some(notifier), Ok(offset)) = (self.notifier.get(), i64::try_from(offset)) {
-            if let Err(e) = notifier.inval_inode(INodeNo(ino), offset, 0) {
-                log::debug!("the kernel refuses to flush inode {ino}: {e}");
-            }
+        if let (Some(notifier), Ok(offset)) = (self.notifier.get(), i64::try_from(offset))
+            && let Err(e) = notifier.inval_inode(INodeNo(ino), offset, 0)
+        {
+            log::debug!("the kernel refuses to flush inode {ino}: {e}");
         }
     }
 }
@@ -141,7 +177,7 @@ impl Door {
 impl Door {
     pub fn sync(&self, request: Kind, ino: Ino, reply: ReplyEmpty) {
         let run = || {
-            if self.read_only {
+            if self.sealed {
                 Ok(())
             } else {
                 self.fs.fsync(ino)

@@ -7,7 +7,6 @@ use super::answer::{answer, guarded, refuse};
 use super::convert::{FOREVER, Show, from_request, from_request_or_now, kind};
 use super::counters::Request as Kind;
 use super::door::Door;
-use super::workers::later;
 use crate::base::{Error, Result};
 use crate::fs::{Fallocate, RenameFlags, Seek, SetAttr, XattrSet};
 use fuser::{
@@ -67,7 +66,7 @@ impl Filesystem for Handle {
                 log::info!("this kernel has no {flag:?}");
             }
         }
-        if !self.0.read_only
+        if self.0.keep_back
             && config
                 .add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE)
                 .is_ok()
@@ -153,18 +152,15 @@ impl Filesystem for Handle {
             kill_suidgid: size.is_some() && req.uid() != 0,
         };
         let cred = door.cred(req, 0);
-        let work = {
-            let door = door.clone();
-            move || {
-                let run = || {
-                    let shown = door.show().attr(&door.fs.set_attr(ino, &set, &cred)?);
-                    door.touched.changed(ino);
-                    shown
-                };
-                answer(Kind::Setattr, ino, reply, run, |reply, shown| {
-                    reply.attr(&FOREVER, &shown)
-                });
-            }
+        let work = move |door: &Arc<Door>| {
+            let run = || {
+                let shown = door.show().attr(&door.fs.set_attr(ino, &set, &cred)?);
+                door.touched.changed(ino);
+                shown
+            };
+            answer(Kind::Setattr, ino, reply, run, |reply, shown| {
+                reply.attr(&FOREVER, &shown)
+            });
         };
         let gives_much_back = |size| {
             door.fs
@@ -172,13 +168,14 @@ impl Filesystem for Handle {
                 .is_ok_and(|a| a.size.saturating_sub(size) > MUCH)
         };
         match size {
-            Some(size) if gives_much_back(size) => later(work),
-            _ => work(),
+            Some(size) if gives_much_back(size) => door.later(work),
+            _ => work(door),
         }
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         let door = self.count(Kind::Readlink);
+        door.will_be_read(ino.0);
         answer(
             Kind::Readlink,
             ino.0,
@@ -186,7 +183,6 @@ impl Filesystem for Handle {
             || door.fs.readlink(ino.0),
             |reply, target| reply.data(&target),
         );
-        door.was_read(ino.0);
     }
 
     fn mknod(
@@ -200,6 +196,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Mknod);
+        door.touched.changed(parent.0);
         let cred = door.cred(req, umask);
         door.entry(Kind::Mknod, parent.0, reply, || {
             door.fs.mknod(parent.0, bytes(name), mode, rdev, &cred)
@@ -216,6 +213,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Mkdir);
+        door.touched.changed(parent.0);
         let cred = door.cred(req, umask);
         door.entry(Kind::Mkdir, parent.0, reply, || {
             door.fs.mkdir(parent.0, bytes(name), mode, &cred)
@@ -224,6 +222,7 @@ impl Filesystem for Handle {
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let door = self.count(Kind::Unlink);
+        door.touched.changed(parent.0);
         let run = || {
             door.fs
                 .unlink(parent.0, bytes(name))
@@ -234,6 +233,7 @@ impl Filesystem for Handle {
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let door = self.count(Kind::Rmdir);
+        door.touched.changed(parent.0);
         let run = || {
             door.fs
                 .rmdir(parent.0, bytes(name))
@@ -251,6 +251,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Symlink);
+        door.touched.changed(parent.0);
         let cred = door.cred(req, 0);
         door.entry(Kind::Symlink, parent.0, reply, || {
             door.fs
@@ -269,6 +270,8 @@ impl Filesystem for Handle {
         reply: ReplyEmpty,
     ) {
         let door = self.count(Kind::Rename);
+        door.touched.changed(parent.0);
+        door.touched.changed(newparent.0);
         let run = || {
             if flags.bits() & !fuser::RenameFlags::all().bits() != 0 {
                 return Err(Error::Posix(libc::EINVAL));
@@ -298,6 +301,7 @@ impl Filesystem for Handle {
         reply: ReplyEntry,
     ) {
         let door = self.count(Kind::Link);
+        door.touched.changed(newparent.0);
         door.entry(Kind::Link, newparent.0, reply, || {
             door.fs.link(ino.0, newparent.0, bytes(newname))
         });
@@ -377,6 +381,7 @@ impl Filesystem for Handle {
         reply: ReplyData,
     ) {
         let door = self.count(Kind::Read);
+        door.will_be_read(ino.0);
         let mut reply = Some(reply);
         // Straight from the window of the data file into the kernel: its bytes are never looked at here.
         let read = guarded(|| {
@@ -388,7 +393,7 @@ impl Filesystem for Handle {
                 })
         });
         match (read, reply) {
-            (Ok(()), None) => door.was_read(ino.0),
+            (Ok(()), None) => {}
             (Ok(()), Some(reply)) => reply.error(Errno::EIO),
             (Err(e), Some(reply)) => refuse(Kind::Read, ino.0, reply, &e),
             (Err(e), None) => log::error!("read of inode {}, already answered: {e}", ino.0),
@@ -427,8 +432,8 @@ impl Filesystem for Handle {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fsync).clone();
-        later(move || door.sync(Kind::Fsync, ino.0, reply));
+        let door = self.count(Kind::Fsync);
+        door.later(move |door| door.sync(Kind::Fsync, ino.0, reply));
     }
 
     fn fsyncdir(
@@ -439,8 +444,8 @@ impl Filesystem for Handle {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fsyncdir).clone();
-        later(move || door.sync(Kind::Fsyncdir, ino.0, reply));
+        let door = self.count(Kind::Fsyncdir);
+        door.later(move |door| door.sync(Kind::Fsyncdir, ino.0, reply));
     }
 
     fn readdir(
@@ -452,6 +457,7 @@ impl Filesystem for Handle {
         mut reply: ReplyDirectory,
     ) {
         let door = self.count(Kind::Readdir);
+        door.will_be_read(ino.0);
         let mut any = false;
         let read = guarded(|| {
             door.fs.readdir(ino.0, offset, false, &mut |e, _| {
@@ -468,7 +474,6 @@ impl Filesystem for Handle {
             Err(e) if !any => refuse(Kind::Readdir, ino.0, reply, &e),
             _ => reply.ok(),
         }
-        door.was_read(ino.0);
     }
 
     fn readdirplus(
@@ -480,6 +485,7 @@ impl Filesystem for Handle {
         mut reply: ReplyDirectoryPlus,
     ) {
         let door = self.count(Kind::Readdirplus);
+        door.will_be_read(ino.0);
         let (mut any, mut bad) = (false, None);
         let show = door.show();
         let read = guarded(|| {
@@ -516,7 +522,6 @@ impl Filesystem for Handle {
             Err(e) if !any => refuse(Kind::Readdirplus, ino.0, reply, &e),
             _ => reply.ok(),
         }
-        door.was_read(ino.0);
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -617,8 +622,8 @@ impl Filesystem for Handle {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fallocate).clone();
-        later(move || {
+        let door = self.count(Kind::Fallocate);
+        door.later(move |door| {
             let run = || {
                 let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
                 let how = match mode & !libc::FALLOC_FL_KEEP_SIZE {
@@ -647,7 +652,7 @@ impl Filesystem for Handle {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let door = self.count(Kind::Lseek).clone();
+        let door = self.count(Kind::Lseek);
         let ino = ino.0;
         let (offset, what) = match (u64::try_from(offset), whence) {
             (Ok(offset), libc::SEEK_DATA) => (offset, Seek::Data),
@@ -664,12 +669,12 @@ impl Filesystem for Handle {
             answer(Kind::Lseek, ino, reply, run, |reply, at| reply.offset(at));
         };
         if !door.writeback.load(Ordering::Relaxed) {
-            return seek(&door, reply);
+            return seek(door, reply);
         }
         // The kernel does not flush before it asks, and what it still keeps would look like a hole.
-        later(move || {
+        door.later(move |door| {
             door.flush(ino, offset);
-            seek(&door, reply);
+            seek(door, reply);
         });
     }
 
@@ -686,8 +691,8 @@ impl Filesystem for Handle {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let door = self.count(Kind::CopyFileRange).clone();
-        later(move || {
+        let door = self.count(Kind::CopyFileRange);
+        door.later(move |door| {
             let run = || {
                 let copied = door.fs.copy_range(
                     ino_in.0,
@@ -716,7 +721,7 @@ impl Filesystem for Handle {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let door = self.count(Kind::Ioctl).clone();
+        let door = self.count(Kind::Ioctl);
         // struct fstrim_range { u64 start, len, minlen }: `len` comes back as what was given back.
         const FITRIM: u32 = 0xc018_5879;
         if cmd != FITRIM || in_data.len() != 24 || out_size != 24 {
@@ -726,7 +731,7 @@ impl Filesystem for Handle {
             return reply.error(Errno::EPERM);
         }
         let mut range = in_data.to_vec();
-        later(move || {
+        door.later(move |door| {
             answer(
                 Kind::Ioctl,
                 ino.0,

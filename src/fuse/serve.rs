@@ -1,7 +1,7 @@
 //! Serving a /dev/fuse descriptor that somebody mounted: the daemon's side.
 
 use super::counters::Counters;
-use super::door::Door;
+use super::door::{Door, Jobs};
 use super::handle::Handle;
 use super::known::Known;
 use super::options::Squash;
@@ -29,7 +29,7 @@ const MOST_THREADS: usize = 16;
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {
-    /// The mount is read-only (a sealed volume always is).
+    /// The mount is made read-only (a sealed volume needs no word); `mount -o remount,rw` may change that later.
     pub read_only: bool,
     /// Keep access times (relatime).
     pub atime: bool,
@@ -75,11 +75,12 @@ struct EndState {
 /// Errors: `Invalid` where `device` is no /dev/fuse, or nothing was mounted with it.
 pub fn serve(fs: Arc<Fs>, device: OwnedFd, options: ServeOptions) -> Result<Connection> {
     let number = ready(&device)?;
-    let read_only = options.read_only || fs.volume().sealed();
+    let sealed = fs.volume().sealed();
     let door = Arc::new(Door {
         fs,
-        read_only,
-        atime: options.atime,
+        sealed,
+        keep_back: !sealed && !options.read_only,
+        atime: options.atime && !options.read_only,
         squash: options.squash,
         counters: Counters::default(),
         writeback: AtomicBool::new(false),
@@ -87,6 +88,7 @@ pub fn serve(fs: Arc<Fs>, device: OwnedFd, options: ServeOptions) -> Result<Conn
         orphans: Mutex::default(),
         touched: Touched::default(),
         notifier: OnceLock::new(),
+        jobs: Jobs::default(),
     });
     let mut config = fuser::Config::default();
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
@@ -186,8 +188,9 @@ impl Connection {
         &self.door.counters
     }
 
-    pub fn read_only(&self) -> bool {
-        self.door.read_only
+    /// Nothing in it can change.
+    pub fn sealed(&self) -> bool {
+        self.door.sealed
     }
 
     /// The number under which /sys/fs/fuse/connections knows it: `MountInfo::connection` of its mounts. Kernels before
@@ -242,7 +245,7 @@ impl Connection {
     /// write meanwhile may be in or out. Where the daemon can see the mount point, `mount::flush` does the
     /// same and spares the kernel's caches.
     pub fn flush_dirty(&self) {
-        if self.door.read_only || self.ended() {
+        if self.door.sealed || self.ended() {
             return;
         }
         for ino in self.door.known.list() {
@@ -252,7 +255,7 @@ impl Connection {
 
     /// The same for one file, before it is read from outside.
     pub fn flush_file(&self, ino: Ino) {
-        if !self.door.read_only && !self.ended() {
+        if !self.door.sealed && !self.ended() {
             self.door.flush(ino, 0);
         }
     }

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// How much of a stream is looked at before it is spooled.
 const LOOK: usize = 1 << 20;
+/// Bytes spooled between two looks at the room that is left.
+const ROOM: u64 = 64 << 20;
 
 /// A file, pipe or directory to import, already open.
 #[derive(Debug)]
@@ -249,6 +251,11 @@ fn stream(
             }
             // Not a tar at all: not worth a copy.
             Err(e) if first => return Err(e),
+            Ok(None) if first => {
+                return Err(bad(
+                    "holds nothing: it is not a tar archive, or an empty one",
+                ));
+            }
             // The end of what was looked at; if it is damage, it is found again.
             Ok(None) | Err(_) => break,
         }
@@ -258,6 +265,9 @@ fn stream(
     let mut file = spool(temp)?;
     let mut size = 0u64;
     let mut put = |bytes: &[u8]| {
+        if size / ROOM != (size + bytes.len() as u64) / ROOM {
+            leave_room(&file)?;
+        }
         size += bytes.len() as u64;
         // Not `Error::io`: it is not the pool that is full.
         file.write_all(bytes).map_err(|source| Error::Io {
@@ -289,6 +299,18 @@ fn stream(
         },
         None => root(Stretch::new(file, 0, size)),
     }
+}
+
+/// A small stream may unpack to more than all there is: others need the host's disk, too.
+fn leave_room(file: &File) -> Result<()> {
+    let stat = rustix::fs::fstatvfs(file)
+        .map_err(|e| Error::io("cannot look at the temporary file", e.into()))?;
+    if stat.f_bavail < stat.f_blocks / 50 {
+        return Err(bad(
+            "unpacks to more than the file system of temporary files has room for; set TMPDIR",
+        ));
+    }
+    Ok(())
 }
 
 /// A file without a name: gone with its last descriptor, however this ends.

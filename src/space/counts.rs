@@ -73,8 +73,8 @@ impl Counts {
         }
     }
 
-    /// Takes one from each; no count is 0. `each` hears of those that are 0 now.
-    pub fn decrement(&mut self, range: Range<u64>, mut each: impl FnMut(u64)) {
+    /// Takes one from each; no count is 0. `each` hears what is left of each.
+    pub fn decrement(&mut self, range: Range<u64>, mut each: impl FnMut(u64, u32)) {
         for (number, from, n) in pieces(range) {
             self.dirty.insert(number);
             let Some(page) = self.pages.get_mut(&number) else {
@@ -85,12 +85,21 @@ impl Counts {
                 if *count == 0 {
                     page.used = page.used.saturating_sub(1);
                     self.used = self.used.saturating_sub(1);
-                    each(number * PER + i as u64);
                 }
+                each(number * PER + i as u64, *count);
             }
             if page.used == 0 {
                 self.pages.remove(&number);
             }
+        }
+    }
+
+    /// Takes `n` from one that has more.
+    pub fn subtract(&mut self, i: u64, n: u32) {
+        let page = self.pages.get_mut(&(i / PER));
+        if let Some(count) = page.and_then(|p| p.counts.get_mut((i % PER) as usize)) {
+            *count = count.saturating_sub(n).max(1);
+            self.dirty.insert(i / PER);
         }
     }
 

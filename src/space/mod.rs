@@ -34,6 +34,13 @@ impl Space {
         self.state.read().counts.get(i)
     }
 
+    /// References that a crash may find: as `refs`, but at least 2 when a reference went away since
+    /// the last durable capture, because its owner may come back with it. Only what has one sharer
+    /// may be overwritten in place.
+    pub fn sharers(&self, i: u64) -> u32 {
+        self.state.read().sharers(i)
+    }
+
     /// One more reference each; from 0 it becomes used (whether it was free, held or quarantined).
     /// Err when i is beyond the limit or the count would overflow (then nothing has changed).
     pub fn add(&self, start: u64, count: u64) -> Result<(), SpaceError> {
@@ -54,6 +61,12 @@ impl Space {
         self.state.write().lose(i, 1)
     }
 
+    /// Drops `n` references of one thing if others stay; `false`, and nothing dropped, when it has
+    /// not more than `n`. For those who must do something about the last one.
+    pub fn drop_shared(&self, i: u64, n: u32) -> bool {
+        self.state.write().lose_some(i, n)
+    }
+
     /// Takes up to `want` neighbouring free things: they are held: not free, without references.
     /// Prefers a run of the full length, else the longest found quickly. None: nothing free.
     pub fn alloc(&self, want: u64) -> Option<Range<u64>> {
@@ -65,18 +78,19 @@ impl Space {
         self.state.write().give_back(range);
     }
 
-    /// What was quarantined since the last call (neighbours joined).
+    /// At a capture: what was quarantined since the last one (neighbours joined).
     pub fn take_quarantine(&self) -> Vec<Range<u64>> {
-        self.state.write().fresh.take()
+        self.state.write().take_quarantine()
     }
 
-    /// Makes quarantined things free, except those that have references again, or were quarantined
+    /// The capture is durable: makes quarantined things free, except those that have references again, or were quarantined
     /// again since `take_quarantine`.
     pub fn release(&self, ranges: &[Range<u64>]) {
         let mut state = self.state.write();
         for range in ranges {
             state.release(range.clone());
         }
+        state.unshared_older.take();
     }
 
     /// Free now (not held, not quarantined), less what is reserved.

@@ -21,6 +21,9 @@ pub(super) struct State {
     pub quarantined: Bits,
     /// Of these, what came since `take_quarantine`.
     pub fresh: Bits,
+    /// What has lost a reference and kept others: since the last capture, and before it.
+    pub unshared: Bits,
+    pub unshared_older: Bits,
     /// Where the next search starts: neighbours in time become neighbours on the device.
     cursor: u64,
     /// Nothing at or above was ever taken.
@@ -36,6 +39,8 @@ impl State {
             taken: Bits::default(),
             quarantined: Bits::default(),
             fresh: Bits::default(),
+            unshared: Bits::default(),
+            unshared_older: Bits::default(),
             cursor: 0,
             high: 0,
         }
@@ -86,13 +91,41 @@ impl State {
             counts,
             quarantined,
             fresh,
+            unshared,
             ..
         } = self;
-        counts.decrement(start..end, |i| {
-            quarantined.set(i);
-            fresh.set(i);
+        counts.decrement(start..end, |i, left| {
+            if left > 0 {
+                unshared.set(i);
+            } else {
+                quarantined.set(i);
+                fresh.set(i);
+            }
         });
         Ok(self.counts.get(end.saturating_sub(1)))
+    }
+
+    pub fn sharers(&self, i: u64) -> u32 {
+        match self.counts.get(i) {
+            1 if self.unshared.get(i) || self.unshared_older.get(i) => 2,
+            refs => refs,
+        }
+    }
+
+    pub fn take_quarantine(&mut self) -> Vec<Range<u64>> {
+        for i in self.unshared.take().into_iter().flatten() {
+            self.unshared_older.set(i);
+        }
+        self.fresh.take()
+    }
+
+    pub fn lose_some(&mut self, i: u64, n: u32) -> bool {
+        let others = self.counts.get(i) > n;
+        if others {
+            self.counts.subtract(i, n);
+            self.unshared.set(i);
+        }
+        others
     }
 
     pub fn alloc(&mut self, want: u64) -> Option<Range<u64>> {
@@ -101,7 +134,7 @@ impl State {
         let high = self.high.min(limit);
         let below = high.saturating_sub(self.taken.len());
         let mut best = 0..0;
-        let found = if below >= high / SPARSE + 1 {
+        let found = if below > high / SPARSE {
             self.search(cursor.min(high)..high, want, &mut best)
                 .or_else(|| self.search(0..cursor.min(high), want, &mut best))
         } else {

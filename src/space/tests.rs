@@ -274,6 +274,18 @@ fn the_last_dropper_knows() {
     assert_eq!(space.drop_one(3).unwrap(), 1);
     assert_eq!(space.drop_one(3).unwrap(), 0);
     assert!(space.drop_one(3).is_err());
+    for _ in 0..5 {
+        space.add(4, 1).unwrap();
+    }
+    space.clean(0);
+    assert!(!space.drop_shared(4, 5));
+    assert!(space.dirty_pages().is_empty());
+    assert!(space.drop_shared(4, 3));
+    assert_eq!((space.refs(4), space.dirty_pages()), (2, vec![0]));
+    assert!(
+        !space.drop_shared(4, 2) && !space.drop_shared(5, 0) && !space.drop_shared(4, u32::MAX)
+    );
+    assert_eq!((space.refs(4), space.used()), (2, 1));
 }
 
 #[test]
@@ -287,7 +299,7 @@ fn quarantined_again_is_not_released_by_the_first() {
     space.release(&first);
     assert_eq!((space.quarantined(), space.free()), (1, 9));
     let second = space.take_quarantine();
-    assert_eq!(second, [3..4]);
+    assert_eq!(second, vec![3..4]);
     space.release(&second);
     assert_eq!((space.quarantined(), space.free()), (0, 10));
 }

@@ -18,6 +18,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+type RawKey = [u8; Key::LEN];
+
 /// A node with less than this in use looks for a neighbour to join.
 const SMALL: usize = BODY / 3;
 /// Joined nodes hold at most this, so that they are not split again at once.
@@ -91,7 +93,7 @@ impl Changer<'_> {
     /// Carries the plan out: the new root.
     pub fn root(&mut self, plan: Plan<'_>) -> NodeAddr {
         let level = plan.node.level;
-        let outcome = self.node(plan);
+        let outcome = self.node(plan, Key::MIN.encode());
         self.grow(outcome, level)
     }
 
@@ -135,7 +137,8 @@ impl Changer<'_> {
         root
     }
 
-    fn node(&mut self, plan: Plan<'_>) -> Outcome {
+    /// `low`: the least key that may ever be below this node.
+    fn node(&mut self, plan: Plan<'_>, low: RawKey) -> Outcome {
         let Plan {
             node,
             own,
@@ -145,14 +148,14 @@ impl Changer<'_> {
         let node = if own { node } else { self.copy(&node) };
         match node.kind {
             NodeKind::Leaf => self.leaf(node, &edits),
-            _ => self.branch(node, parts),
+            _ => self.branch(node, parts, low),
         }
     }
 
     /// Edits a leaf of our own.
     fn leaf(&mut self, node: Arc<Node>, edits: &[Edit<'_>]) -> Outcome {
         // Ascending by first key; edits ascend too, so those to the left of `at` are done.
-        let mut nodes: Vec<(Option<[u8; Key::LEN]>, Arc<Node>)> = vec![(None, node)];
+        let mut nodes: Vec<(Option<RawKey>, Arc<Node>)> = vec![(None, node)];
         let mut at = 0;
         for edit in edits {
             while nodes
@@ -219,11 +222,16 @@ impl Changer<'_> {
     }
 
     /// Changes what is below a branch of our own.
-    fn branch(&mut self, node: Arc<Node>, parts: Vec<(usize, Plan<'_>)>) -> Outcome {
+    fn branch(&mut self, node: Arc<Node>, parts: Vec<(usize, Plan<'_>)>, low: RawKey) -> Outcome {
         let mut outcomes = Vec::with_capacity(parts.len());
         let mut same = true;
         for (i, plan) in parts {
-            let outcome = self.node(plan);
+            let low = if i == 0 {
+                low
+            } else {
+                *branch::key(&node.page.read(), i)
+            };
+            let outcome = self.node(plan, low);
             same &= outcome.first.is_some() && outcome.more.is_empty() && !outcome.small;
             outcomes.push((i, outcome));
         }
@@ -238,7 +246,12 @@ impl Changer<'_> {
                 small: false,
             };
         }
-        let old = branch::entries(&node.page.read());
+        let mut old = branch::entries(&node.page.read());
+        // The first entry also takes keys below its own (entries before it may be gone), so what
+        // is split off there may begin below it.
+        if let Some(first) = old.first_mut() {
+            first.key = low;
+        }
         let before = old.len();
         let mut entries: Vec<Entry> = Vec::with_capacity(before + outcomes.len());
         let mut small = Vec::new();
@@ -270,7 +283,7 @@ impl Changer<'_> {
                 small: false,
             };
         }
-        let small = entries.len() < before && entries.len() < branch::MAX / 3;
+        let small = entries.len() < before && entries.len() < self.store.fanout / 3;
         let mut nodes = self
             .lay_out(Some(node), level, &entries, appended)
             .into_iter();
@@ -290,9 +303,10 @@ impl Changer<'_> {
         entries: &[Entry],
         appended: bool,
     ) -> Vec<Entry> {
-        let pieces = entries.len().div_ceil(branch::MAX).max(1);
+        let fanout = self.store.fanout;
+        let pieces = entries.len().div_ceil(fanout).max(1);
         let each = if appended {
-            branch::MAX
+            fanout
         } else {
             entries.len().div_ceil(pieces)
         };
@@ -378,7 +392,7 @@ impl Changer<'_> {
     ) -> bool {
         let mut page = node.page.write();
         let other = neighbour.page.read();
-        if page.count() + other.count() > branch::MAX / 4 * 3 {
+        if page.count() + other.count() > self.store.fanout * 3 / 4 {
             return false;
         }
         self.take_over(&other);
@@ -415,6 +429,7 @@ impl Changer<'_> {
         let space = self.store.space();
         // The plan counted the nodes; should it have miscounted, there is still the reserve.
         let addr = self.supply.take().or_else(|| {
+            debug_assert!(false, "more nodes than planned");
             log::error!("a change of a tree took more nodes than planned");
             space.alloc(1).map(|r| r.start)
         });

@@ -102,9 +102,17 @@ impl Key {
             return Some(Key { offset, ..*self });
         }
         if let Some(kind) = self.kind.checked_sub(1) {
-            return Some(Key { kind, offset: u64::MAX, ..*self });
+            return Some(Key {
+                kind,
+                offset: u64::MAX,
+                ..*self
+            });
         }
-        self.object.checked_sub(1).map(|object| Key { object, kind: u8::MAX, offset: u64::MAX })
+        self.object.checked_sub(1).map(|object| Key {
+            object,
+            kind: u8::MAX,
+            offset: u64::MAX,
+        })
     }
 }
 

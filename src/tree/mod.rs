@@ -40,6 +40,10 @@ pub trait Read {
     /// The item with the least key not below `key`.
     fn next(&self, key: &Key) -> Result<Option<(Key, Vec<u8>)>>;
     /// Items with `from <= key < to`, in order, until `each` breaks.
+    #[allow(
+        clippy::type_complexity,
+        reason = "a closure is clearest where it is passed"
+    )]
     fn scan(
         &self,
         from: &Key,

@@ -3,7 +3,7 @@
 use super::branch::{self, Child};
 use super::leaf;
 use super::node::Page;
-use super::tree::{Change, Delta};
+use super::tree::Delta;
 use super::{Key, Mapping, Node, NodeKind, NodeStore, VALUE_MAX, kind};
 use crate::base::{Chunk, Error, NodeAddr, Result};
 use crate::space::Space;
@@ -13,7 +13,10 @@ use std::sync::atomic::Ordering;
 
 type RawKey = [u8; Key::LEN];
 
-/// One key's change that does change something.
+/// One key's new value, or its removal.
+type Change<'a> = (RawKey, Option<&'a [u8]>);
+
+/// A change that does change something.
 pub(super) struct Edit<'a> {
     pub key: RawKey,
     pub value: Option<&'a [u8]>,
@@ -49,11 +52,8 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     /// The keys in their stored form, and whether all of it can be stored.
-    pub fn encode(
-        &self,
-        changes: &'a BTreeMap<Key, Change>,
-    ) -> Result<Vec<(RawKey, Option<&'a [u8]>)>> {
-        let encode = |(key, change): (&Key, &'a Change)| {
+    pub fn encode(&self, changes: &'a BTreeMap<Key, super::Change>) -> Result<Vec<Change<'a>>> {
+        let encode = |(key, change): (&Key, &'a super::Change)| {
             if let Some(value) = change {
                 if value.len() > VALUE_MAX {
                     let n = value.len();
@@ -72,21 +72,17 @@ impl<'a> Planner<'a> {
     }
 
     /// `None`: nothing below changes.
-    pub fn root(
-        &mut self,
-        root: NodeAddr,
-        changes: &[(RawKey, Option<&'a [u8]>)],
-    ) -> Result<Option<Plan<'a>>> {
+    pub fn root(&mut self, root: NodeAddr, changes: &[Change<'a>]) -> Result<Option<Plan<'a>>> {
         let node = self.store.get(root)?;
         let (plan, splits) = self.node(node, false, changes)?;
         if splits > 0 {
-            self.effects.nodes += splits + 2 + splits / 100;
+            self.effects.nodes += splits + 2 + splits / (self.store.fanout as u64 - 1);
         }
         Ok(plan)
     }
 
     /// New items of a tree that has no node yet.
-    pub fn empty(&mut self, changes: &[(RawKey, Option<&'a [u8]>)]) -> Result<Vec<Edit<'a>>> {
+    pub fn empty(&mut self, changes: &[Change<'a>]) -> Result<Vec<Edit<'a>>> {
         let mut edits = Vec::new();
         for (key, value) in changes.iter().filter(|(_, value)| value.is_some()) {
             self.account(key, None, *value)?;
@@ -105,7 +101,7 @@ impl<'a> Planner<'a> {
         &mut self,
         node: Arc<Node>,
         above: bool,
-        changes: &[(RawKey, Option<&'a [u8]>)],
+        changes: &[Change<'a>],
     ) -> Result<(Option<Plan<'a>>, u64)> {
         let space = self.store.space();
         let refs = space.refs(node.addr);
@@ -151,7 +147,7 @@ impl<'a> Planner<'a> {
                     grown += more;
                     parts.extend(plan.map(|p| (i, p)));
                 }
-                splits = if page.count() as u64 + grown > branch::MAX as u64 {
+                splits = if page.count() as u64 + grown > self.store.fanout as u64 {
                     grown
                 } else {
                     0
@@ -184,11 +180,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The changes that do change something here.
-    fn leaf(
-        &mut self,
-        page: &Page,
-        changes: &[(RawKey, Option<&'a [u8]>)],
-    ) -> Result<Vec<Edit<'a>>> {
+    fn leaf(&mut self, page: &Page, changes: &[Change<'a>]) -> Result<Vec<Edit<'a>>> {
         let mut edits = Vec::with_capacity(changes.len());
         for &(key, value) in changes {
             let old = leaf::search(page, &key).ok().map(|i| leaf::value(page, i));

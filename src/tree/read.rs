@@ -170,6 +170,6 @@ impl Read for Snapshot<'_> {
     fn shared(&self, key: &Key) -> Result<bool> {
         let path = self.descend(&key.encode())?;
         let space = self.store.space();
-        Ok(path.iter().any(|(node, _)| space.refs(node.addr) > 1))
+        Ok(path.iter().any(|(node, _)| space.sharers(node.addr) > 1))
     }
 }

@@ -1,6 +1,6 @@
 //! The nodes in memory: a bounded cache of clean ones, and the dirty ones of this generation.
 
-use super::branch::Child;
+use super::branch::{self, Child};
 use super::node::{BODY, Page};
 use super::{Node, NodeKind};
 use crate::base::{Error, NODE, NodeAddr, Result};
@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,9 +30,32 @@ pub struct NodeStore {
     generation: AtomicU64,
     clean: Cache<NodeAddr, Arc<Node>>,
     /// Of this generation, and captured ones until they are written.
-    dirty: DashMap<NodeAddr, Arc<Node>>,
-    recent: Mutex<VecDeque<Arc<Node>>>,
+    dirty: DashMap<NodeAddr, Arc<Node>, BuildHasherDefault<AddrHasher>>,
+    recent: Mutex<VecDeque<(NodeAddr, Arc<Node>)>>,
     recent_max: usize,
+    /// Entries of a full branch; tests make deep trees of few items.
+    pub(super) fanout: usize,
+}
+
+/// Addresses are numbers of ours: nobody can choose them to collide.
+#[derive(Default)]
+struct AddrHasher(u64);
+
+impl Hasher for AddrHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let product = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
 }
 
 impl NodeStore {
@@ -54,21 +78,32 @@ impl NodeStore {
             base,
             generation: AtomicU64::new(generation),
             clean: Cache::new((cache_bytes / WEIGHT).max(RECENT)),
-            dirty: DashMap::new(),
+            dirty: DashMap::default(),
             recent: Mutex::new(VecDeque::new()),
             recent_max: RECENT,
+            fanout: branch::MAX,
         }
     }
 
     /// Keeps next to nothing in memory.
     #[cfg(test)]
-    pub(super) fn tiny(device: Arc<dyn Device>, space: Arc<Space>, generation: u64) -> NodeStore {
-        let store = NodeStore::new(device, space, 0, 0, generation);
+    pub(super) fn tiny(self) -> NodeStore {
         NodeStore {
             clean: Cache::new(8),
             recent_max: 40,
-            ..store
+            ..self
         }
+    }
+
+    /// Clean nodes in memory.
+    #[cfg(test)]
+    pub(super) fn clean(&self) -> usize {
+        self.clean.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn fanout(self, fanout: usize) -> NodeStore {
+        NodeStore { fanout, ..self }
     }
 
     /// Reads and verifies a node into the cache. I/O: call it with no tree lock held.
@@ -97,7 +132,7 @@ impl NodeStore {
         }
         self.clean.insert(addr, node.clone());
         let mut recent = self.recent.lock();
-        recent.push_back(node.clone());
+        recent.push_back((addr, node.clone()));
         if recent.len() > self.recent_max {
             recent.pop_front();
         }
@@ -112,7 +147,11 @@ impl NodeStore {
             return Some(node);
         }
         let recent = self.recent.lock();
-        recent.iter().rev().find(|n| n.addr == addr).cloned()
+        recent
+            .iter()
+            .rev()
+            .find(|(a, _)| *a == addr)
+            .map(|(_, n)| n.clone())
     }
 
     /// Follows a pointer of a branch of `level + 1`: what is there must be what was meant.
@@ -148,14 +187,13 @@ impl NodeStore {
         self.dirty.insert(node.addr, node.clone());
         // The address may have had another node, long ago.
         self.clean.remove(&node.addr);
-        self.recent.lock().retain(|n| n.addr != node.addr);
+        self.recent.lock().retain(|(addr, _)| *addr != node.addr);
         node
     }
 
-    /// Nobody refers to the node any more. A captured one is still to be written.
+    /// Nobody refers to the node any more. (A captured one is still written: the checkpoint has it.)
     pub(super) fn forget(&self, addr: NodeAddr) {
-        self.dirty
-            .remove_if(&addr, |_, n| n.fresh.load(Ordering::Acquire));
+        self.dirty.remove(&addr);
         self.clean.remove(&addr);
     }
 

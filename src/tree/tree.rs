@@ -58,7 +58,8 @@ impl Tree {
         } else if !encoded.is_empty() {
             plan = planner.root(self.root, &encoded)?;
         }
-        let effects = planner.effects;
+        let mut effects = planner.effects;
+        cancel(&mut effects.gained, &mut effects.lost);
         if plan.is_none() && edits.is_empty() {
             return Ok(effects.delta);
         }
@@ -86,6 +87,21 @@ impl Tree {
         Ok(effects.delta)
     }
 
+    /// New nodes that changing `keys` keys of a tree of this height takes at most: each key's path
+    /// is copied, and split all the way up.
+    pub const fn nodes_at_most(height: u64, keys: u64) -> u64 {
+        let height = if height == 0 { 1 } else { height };
+        2 * height * keys + keys + 2
+    }
+
+    /// Nodes from the root to a leaf (0: empty). `Err(Miss)` when the root is not in memory.
+    pub fn height(&self, store: &NodeStore) -> Result<u64> {
+        match self.root {
+            0 => Ok(0),
+            root => Ok(u64::from(store.get(root)?.level) + 1),
+        }
+    }
+
     /// For reading.
     pub fn at(self, store: &NodeStore) -> Snapshot<'_> {
         Snapshot { tree: self, store }
@@ -103,6 +119,10 @@ impl Tree {
         self.at(store).next(key)
     }
 
+    #[allow(
+        clippy::type_complexity,
+        reason = "a closure is clearest where it is passed"
+    )]
     pub fn scan(
         &self,
         store: &NodeStore,
@@ -130,6 +150,27 @@ impl Tree {
                     .collect(),
             ),
         })
+    }
+}
+
+/// Leaves what is gained or lost on balance: a run that is cut, joined or put again with other bits
+/// keeps its references, and nobody sees a count go up and down.
+fn cancel(gained: &mut Vec<(Chunk, u32)>, lost: &mut Vec<(Chunk, u32)>) {
+    if gained.is_empty() || lost.is_empty() {
+        return;
+    }
+    let mut edges: BTreeMap<Chunk, i64> = BTreeMap::new();
+    let runs = gained.drain(..).map(|r| (r, 1)).chain(lost.drain(..).map(|r| (r, -1)));
+    for ((chunk, n), sign) in runs {
+        *edges.entry(chunk).or_insert(0) += sign;
+        *edges.entry(chunk.saturating_add(u64::from(n))).or_insert(0) -= sign;
+    }
+    let (mut from, mut level) = (0, 0_i64);
+    for (at, step) in edges {
+        let n = u32::try_from(at - from).unwrap_or(u32::MAX);
+        let list = if level > 0 { &mut *gained } else { &mut *lost };
+        list.extend((0..level.unsigned_abs()).map(|_| (from, n)));
+        (from, level) = (at, level + step);
     }
 }
 

@@ -91,8 +91,10 @@ pub(crate) struct Alloc {
     pending: HashMap<VChunk, Pending>,
     purged_at: u64,
     epoch: u64,
-    /// Where the search for PARTIAL items goes on; `None`: nothing new since it found nothing.
+    /// Where the search for PARTIAL items goes on; `None`: nothing new since it came to the end.
     cursor: Option<VChunk>,
+    /// Something new since the search began: once more from the start.
+    again: bool,
 }
 
 /// First run of at least `n` set bits, or the longest one: first bit and length.
@@ -118,7 +120,9 @@ fn find(bits: &Bitmap, blocks: u32, n: u32) -> Option<(u32, u32)> {
 
 /// Set bits from `from` on, at most `n`.
 fn length(bits: &Bitmap, blocks: u32, from: u32, n: u32) -> u32 {
-    (from..blocks.min(from.saturating_add(n))).take_while(|i| bits.get(*i)).count() as u32
+    (from..blocks.min(from.saturating_add(n)))
+        .take_while(|i| bits.get(*i))
+        .count() as u32
 }
 
 impl Alloc {
@@ -131,6 +135,7 @@ impl Alloc {
             purged_at: 0,
             epoch: 0,
             cursor: Some(0),
+            again: false,
         }
     }
 
@@ -173,7 +178,7 @@ impl Alloc {
             };
             let Some(out) = out else { break };
             self.retire(out);
-            self.cursor.get_or_insert(0);
+            self.look_again();
         }
         self.open.push(new);
     }
@@ -182,8 +187,12 @@ impl Alloc {
     fn purge(&mut self, released: u64) {
         if released != self.purged_at {
             self.purged_at = released;
-            self.pending.retain(|_, p| p.busy > 0 || p.freed_at >= released);
-            self.cursor.get_or_insert(0);
+            let before = self.pending.len();
+            self.pending
+                .retain(|_, p| p.busy > 0 || p.freed_at >= released);
+            if self.pending.len() != before {
+                self.look_again();
+            }
         }
     }
 
@@ -195,7 +204,11 @@ impl Alloc {
         o.free.clear(place, len);
         o.taken += len;
         let at = g.first(o.vchunk) + u64::from(place);
-        let grant = Grant { at, len: u64::from(len), chunk: o.chunk };
+        let grant = Grant {
+            at,
+            len: u64::from(len),
+            chunk: o.chunk,
+        };
         self.open.push(o);
         (len > 0).then_some(grant)
     }
@@ -213,8 +226,13 @@ impl Alloc {
             p.busy = p.busy.saturating_sub(1);
             p.freed_at = p.freed_at.max(freed_at.unwrap_or(0));
         }
-        if freed_at.is_some() {
-            self.cursor.get_or_insert(0);
+    }
+
+    /// There may be chunks with free blocks that the search has passed.
+    fn look_again(&mut self) {
+        match self.cursor {
+            None => self.cursor = Some(0),
+            Some(_) => self.again = true,
         }
     }
 
@@ -234,7 +252,9 @@ impl Alloc {
     fn ends(&self, grant: &Grant) -> impl Iterator<Item = VChunk> + use<> {
         let chunks = self.g.vchunks(&(grant.at..grant.at + grant.len));
         let (first, last) = (chunks.start, chunks.end.saturating_sub(1));
-        [Some(first), (last != first).then_some(last)].into_iter().flatten()
+        [Some(first), (last != first).then_some(last)]
+            .into_iter()
+            .flatten()
     }
 
     /// The blocks are in the mapping now.
@@ -277,7 +297,11 @@ impl Alloc {
 
 /// Hands out blocks, or none: `NoSpace`. Never holds the lock while it asks `ground`.
 pub(crate) fn take(alloc: &Mutex<Alloc>, ground: &dyn Ground, want: &Want) -> Result<Taken> {
-    let mut search = Search { alloc, ground, taken: Taken::default() };
+    let mut search = Search {
+        alloc,
+        ground,
+        taken: Taken::default(),
+    };
     alloc.lock().purge(ground.released());
     match search.run(want) {
         Ok(()) => Ok(search.taken),
@@ -314,7 +338,11 @@ impl Search<'_> {
             }
         }
         // Whole chunks.
-        let whole = if want.large { left.div_ceil(blocks) } else { left / blocks };
+        let whole = if want.large {
+            left.div_ceil(blocks)
+        } else {
+            left / blocks
+        };
         if whole > 0 {
             left -= self.whole(g, whole, left.min(whole * blocks), next, want.large)?;
         }
@@ -332,7 +360,11 @@ impl Search<'_> {
         for _ in 0..8 {
             let epoch = {
                 let alloc = self.alloc.lock();
-                if alloc.open.iter().any(|o| o.vchunk == v && !o.committed && !o.dead) {
+                if alloc
+                    .open
+                    .iter()
+                    .any(|o| o.vchunk == v && !o.committed && !o.dead)
+                {
                     return Ok(true);
                 }
                 alloc.epoch
@@ -340,17 +372,16 @@ impl Search<'_> {
             let probe = self.ground.probe(v)?;
             let mut alloc = self.alloc.lock();
             let known = alloc.open.iter().find(|o| o.vchunk == v).map(|o| o.chunk);
-            let Some(Probe { chunk, used, private: true }) = probe else {
-                alloc.retire(v);
+            let probe = probe.filter(|p| p.private && known.is_none_or(|c| c == p.chunk));
+            let Some(Probe { chunk, used, .. }) = probe else {
+                if known.is_some() {
+                    alloc.retire(v);
+                    self.taken.stale.push(v);
+                }
                 return Ok(false);
             };
-            match known {
-                Some(c) if c == chunk => return Ok(true),
-                Some(_) => {
-                    alloc.retire(v);
-                    return Ok(false);
-                }
-                None => {}
+            if known.is_some() {
+                return Ok(true);
             }
             if alloc.epoch != epoch {
                 continue;
@@ -363,7 +394,15 @@ impl Search<'_> {
             if free.is_empty() {
                 return Ok(false);
             }
-            let new = Open { vchunk: v, chunk, free, taken: 0, committed: true, dead: false, own };
+            let new = Open {
+                vchunk: v,
+                chunk,
+                free,
+                taken: 0,
+                committed: true,
+                dead: false,
+                own,
+            };
             alloc.insert(new);
             return Ok(true);
         }
@@ -394,9 +433,21 @@ impl Search<'_> {
                 free.set(taken, rest);
                 let (vchunk, chunk) = (v + n - 1, got.start + n - 1);
                 let (committed, dead, own) = (false, false, true);
-                self.alloc.lock().insert(Open { vchunk, chunk, free, taken, committed, dead, own });
+                self.alloc.lock().insert(Open {
+                    vchunk,
+                    chunk,
+                    free,
+                    taken,
+                    committed,
+                    dead,
+                    own,
+                });
             }
-            self.taken.grants.push(Grant { at: g.first(v), len, chunk: got.start });
+            self.taken.grants.push(Grant {
+                at: g.first(v),
+                len,
+                chunk: got.start,
+            });
             v += n;
             chunks_left -= n;
             left -= len;
@@ -411,16 +462,19 @@ impl Search<'_> {
         if let Some(v) = next
             && let Some(i) = alloc.ahead.iter().position(|a| a.0 == v)
             && let Some((start, end)) = alloc.ahead.remove(i)
+            && end - start >= count
         {
-            if end - start >= count {
-                if end - start > count {
-                    alloc.ahead.push_back((start + count, end));
-                }
-                return start;
+            if end - start > count {
+                alloc.ahead.push_back((start + count, end));
             }
+            return start;
         }
         // Numbers cost nothing: a growing file gets some more, so that it stays one run.
-        let spare = if large || count >= 4 { (count * 8).clamp(64, 4096) } else { 0 };
+        let spare = if large || count >= 4 {
+            (count * 8).clamp(64, 4096)
+        } else {
+            0
+        };
         let v = self.ground.new_vchunks(count + spare);
         if spare > 0 {
             alloc.ahead.push_back((v + count, v + count + spare));
@@ -439,10 +493,15 @@ impl Search<'_> {
         loop {
             let candidate = {
                 let alloc = self.alloc.lock();
-                alloc.open.iter().rev().map(|o| (o.vchunk, o)).find_map(|(v, o)| {
-                    let room = find(&o.free, g.blocks, n).is_some_and(|(_, len)| len >= n);
-                    (!o.own && !o.dead && room && !refused.contains(&v)).then_some(v)
-                })
+                alloc
+                    .open
+                    .iter()
+                    .rev()
+                    .map(|o| (o.vchunk, o))
+                    .find_map(|(v, o)| {
+                        let room = find(&o.free, g.blocks, n).is_some_and(|(_, len)| len >= n);
+                        (!o.own && !o.dead && room && !refused.contains(&v)).then_some(v)
+                    })
             };
             if let Some(v) = candidate {
                 if self.open(v, false)? && self.cut_any(g, v, n, n) > 0 {
@@ -466,7 +525,9 @@ impl Search<'_> {
         let Some((place, len)) = find(&o.free, g.blocks, n).filter(|f| f.1 >= least) else {
             return 0;
         };
-        let Some(grant) = alloc.cut(i, place, len.min(n)) else { return 0 };
+        let Some(grant) = alloc.cut(i, place, len.min(n)) else {
+            return 0;
+        };
         self.taken.grants.push(grant);
         grant.len
     }
@@ -474,10 +535,13 @@ impl Search<'_> {
     /// Opens the next chunk that a PARTIAL item names; false: there is none.
     fn look(&mut self, wrap: bool, refused: &mut Vec<VChunk>) -> Result<bool> {
         let cursor = self.alloc.lock().cursor;
-        let Some(from) = cursor.or(wrap.then_some(0)) else { return Ok(false) };
-        let Some(v) = self.ground.next_partial(from)? else {
-            self.alloc.lock().cursor = None;
+        let Some(from) = cursor.or(wrap.then_some(0)) else {
             return Ok(false);
+        };
+        let Some(v) = self.ground.next_partial(from)? else {
+            let mut alloc = self.alloc.lock();
+            alloc.cursor = std::mem::take(&mut alloc.again).then_some(0);
+            return Ok(alloc.cursor.is_some());
         };
         self.alloc.lock().cursor = v.checked_add(1);
         if self.alloc.lock().position(v).is_some() {
@@ -501,9 +565,21 @@ impl Search<'_> {
         let taken = narrow(n);
         let mut free = g.full();
         free.clear(0, taken);
-        self.taken.grants.push(Grant { at: g.first(vchunk), len: n, chunk });
+        self.taken.grants.push(Grant {
+            at: g.first(vchunk),
+            len: n,
+            chunk,
+        });
         let (committed, dead, own) = (false, false, false);
-        self.alloc.lock().insert(Open { vchunk, chunk, free, taken, committed, dead, own });
+        self.alloc.lock().insert(Open {
+            vchunk,
+            chunk,
+            free,
+            taken,
+            committed,
+            dead,
+            own,
+        });
         Ok(())
     }
 

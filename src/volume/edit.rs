@@ -110,7 +110,9 @@ fn moved_runs(r: &dyn Read, refs: Refs<'_>, m: &Move) -> Result<Option<Vec<Run>>
     let mut next = range.start;
     for run in runs(r, range.clone(), usize::MAX)? {
         let shared_leaf = r.shared(&map_key(run.vchunk))?;
-        let Some(part) = run.clip(&range) else { continue };
+        let Some(part) = run.clip(&range) else {
+            continue;
+        };
         if part.vchunk != next || part.map.chunk != m.from + (next - m.vchunk) {
             return Ok(None);
         }
@@ -131,7 +133,9 @@ fn still_there(r: &dyn Read, s: &Share) -> Result<bool> {
     let range = s.source..s.source + u64::from(s.count);
     let mut next = range.start;
     for run in runs(r, range.clone(), usize::MAX)? {
-        let Some(part) = run.clip(&range) else { continue };
+        let Some(part) = run.clip(&range) else {
+            continue;
+        };
         let there = part.vchunk == next && part.map.chunk == s.chunk + (next - s.source);
         if !there || part.map.used.is_some() {
             return Ok(false);
@@ -169,7 +173,12 @@ fn ends(g: Geometry, range: &Range<VBlock>) -> impl Iterator<Item = VChunk> + us
     let chunks = g.vchunks(range);
     let last = chunks.end.saturating_sub(1);
     let first = chunks.start;
-    [(!chunks.is_empty()).then_some(first), (last > first).then_some(last)].into_iter().flatten()
+    [
+        (!chunks.is_empty()).then_some(first),
+        (last > first).then_some(last),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Clears blocks; chunks without blocks lose their mapping, and by it their reference.
@@ -186,7 +195,9 @@ fn free(
         if n == g.blocks {
             continue;
         }
-        let Some(run) = run_at(&*op, v)? else { continue };
+        let Some(run) = run_at(&*op, v)? else {
+            continue;
+        };
         let mut used = run.used(g);
         used.clear(place, n);
         let chunk = run.chunk(v);
@@ -240,7 +251,15 @@ fn take_into_use(op: &mut dyn Edit, g: Geometry, grant: &Grant) -> Result<()> {
     }
     let count = whole.end.saturating_sub(whole.start);
     let chunk = grant.chunk + (whole.start - chunks.start);
-    put_runs(op, g, whole.start, chunk, count, before.as_slice(), after.as_slice())
+    put_runs(
+        op,
+        g,
+        whole.start,
+        chunk,
+        count,
+        before.as_slice(),
+        after.as_slice(),
+    )
 }
 
 /// Makes or drops the PARTIAL item.

@@ -30,13 +30,15 @@ pub(crate) struct Inside<'a> {
 impl Ground for Inside<'_> {
     fn probe(&self, v: VChunk) -> Result<Option<Probe>> {
         let chunks = self.volume.chunks();
-        self.gate.view(|r| probe(r, &|c| chunks.refs(c), self.geometry, v))
+        self.gate
+            .view(|r| probe(r, &|c| chunks.sharers(c), self.geometry, v))
     }
 
     fn next_partial(&self, from: VChunk) -> Result<Option<VChunk>> {
         self.gate.view(|r| {
             let next = r.next(&Key::new(0, kind::PARTIAL, from))?;
-            Ok(next.and_then(|(k, _)| (k.object == 0 && k.kind == kind::PARTIAL).then_some(k.offset)))
+            Ok(next
+                .and_then(|(k, _)| (k.object == 0 && k.kind == kind::PARTIAL).then_some(k.offset)))
         })
     }
 

@@ -15,7 +15,10 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     pub fn new(chunk_size: u64) -> Geometry {
-        Geometry { chunk_size, blocks: (chunk_size / BLOCK) as u32 }
+        Geometry {
+            chunk_size,
+            blocks: (chunk_size / BLOCK) as u32,
+        }
     }
 
     /// Virtual chunk of a virtual block.
@@ -35,7 +38,9 @@ impl Geometry {
 
     /// Byte offset in the data device.
     pub fn byte(&self, chunk: Chunk, place: u32) -> u64 {
-        chunk.saturating_mul(self.chunk_size).saturating_add(u64::from(place) * BLOCK)
+        chunk
+            .saturating_mul(self.chunk_size)
+            .saturating_add(u64::from(place) * BLOCK)
     }
 
     /// Virtual chunks that a range of virtual blocks touches.
@@ -50,7 +55,10 @@ impl Geometry {
     pub fn part(&self, range: &Range<VBlock>, v: VChunk) -> (u32, u32) {
         let first = self.first(v);
         let from = range.start.max(first) - first;
-        let to = range.end.min(first.saturating_add(u64::from(self.blocks))).saturating_sub(first);
+        let to = range
+            .end
+            .min(first.saturating_add(u64::from(self.blocks)))
+            .saturating_sub(first);
         (from as u32, to.saturating_sub(from) as u32)
     }
 
@@ -68,7 +76,14 @@ pub(crate) struct Run {
 
 impl Run {
     pub fn new(vchunk: VChunk, chunk: Chunk, count: u32) -> Run {
-        Run { vchunk, map: Mapping { chunk, count, used: None } }
+        Run {
+            vchunk,
+            map: Mapping {
+                chunk,
+                count,
+                used: None,
+            },
+        }
     }
 
     /// One chunk with these blocks in use; none: no run.
@@ -78,7 +93,14 @@ impl Run {
             u if u == g.full() => None,
             u => Some(u),
         };
-        Some(Run { vchunk, map: Mapping { chunk, count: 1, used } })
+        Some(Run {
+            vchunk,
+            map: Mapping {
+                chunk,
+                count: 1,
+                used,
+            },
+        })
     }
 
     pub fn end(&self) -> VChunk {
@@ -125,7 +147,10 @@ fn decode(key: &Key, value: &[u8]) -> Result<Run> {
     let map = Mapping::decode(value).ok_or_else(|| {
         Error::corrupt(format!("virtual chunk {}", key.offset), "its mapping item")
     })?;
-    Ok(Run { vchunk: key.offset, map })
+    Ok(Run {
+        vchunk: key.offset,
+        map,
+    })
 }
 
 /// The run that holds virtual chunk `v`.
@@ -155,7 +180,11 @@ pub(crate) fn runs(r: &dyn Read, range: Range<VChunk>, max: usize) -> Result<Vec
     if from < range.end && found.len() < max {
         r.scan(&map_key(from), &map_key(range.end), &mut |key, value| {
             found.push(decode(key, value)?);
-            Ok(if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok(if found.len() < max {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
         })?;
     }
     Ok(found)
@@ -173,10 +202,16 @@ pub(crate) struct Probe {
 }
 
 pub(crate) fn probe(r: &dyn Read, refs: Refs<'_>, g: Geometry, v: VChunk) -> Result<Option<Probe>> {
-    let Some(run) = run_at(r, v)? else { return Ok(None) };
+    let Some(run) = run_at(r, v)? else {
+        return Ok(None);
+    };
     let chunk = run.chunk(v);
     let private = refs(chunk) == 1 && !r.shared(&map_key(run.vchunk))?;
-    Ok(Some(Probe { chunk, used: run.used(g), private }))
+    Ok(Some(Probe {
+        chunk,
+        used: run.used(g),
+        private,
+    }))
 }
 
 /// Virtual blocks that are together in the data device, and alike.
@@ -216,7 +251,12 @@ pub(crate) fn locate(
                 Some(p) if p.private == private && p.byte + p.len * BLOCK == byte => {
                     p.len += u64::from(len);
                 }
-                _ => pieces.push(Located { at, len: u64::from(len), byte, private }),
+                _ => pieces.push(Located {
+                    at,
+                    len: u64::from(len),
+                    byte,
+                    private,
+                }),
             }
             at += u64::from(len);
         }

@@ -20,11 +20,16 @@ mod alloc;
 mod edit;
 mod ground;
 mod map;
+#[cfg(test)]
+mod model;
 mod txn;
 
 pub(crate) use alloc::{Grant, Want};
 pub(crate) use map::{Edit, Geometry, Probe, locate, probe, run_start};
 pub(crate) use txn::{Outcome, Txn, read};
+
+#[cfg(test)]
+pub(crate) use model::Model;
 
 use crate::base::{Error, Result};
 use crate::pool::Volume;
@@ -89,7 +94,9 @@ impl Thin {
     fn promise(&self, volume: &Volume, blocks: u64) -> Result<()> {
         let mut promised = self.promised.lock();
         if let Some(limit) = volume.limit() {
-            let wanted = promised.saturating_add(blocks).saturating_mul(crate::base::BLOCK);
+            let wanted = promised
+                .saturating_add(blocks)
+                .saturating_mul(crate::base::BLOCK);
             if volume.usage().0.saturating_add(wanted) > limit {
                 return Err(Error::Quota);
             }

@@ -44,7 +44,11 @@ impl<'a> Txn<'a> {
     }
 
     fn ground(&self) -> Inside<'a> {
-        Inside { volume: self.volume, gate: self.gate, geometry: self.thin.geometry }
+        Inside {
+            volume: self.volume,
+            gate: self.gate,
+            geometry: self.thin.geometry,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -89,7 +93,12 @@ impl<'a> Txn<'a> {
             let got = self.volume.chunks().alloc(want).ok_or(Error::NoSpace)?;
             let n = (got.end - got.start).min(want) as u32;
             let i = u64::from(done);
-            let one = Move { vchunk: vchunk + i, count: n, from: from + i, to: got.start };
+            let one = Move {
+                vchunk: vchunk + i,
+                count: n,
+                from: from + i,
+                to: got.start,
+            };
             self.edits.moves.push(one);
             moves.push(one);
             Counters::add(&self.thin.counters.chunks_allocated, u64::from(n));
@@ -101,7 +110,12 @@ impl<'a> Txn<'a> {
     /// New virtual chunks that map to the physical chunks of others, all of whose blocks are in use.
     pub fn share(&mut self, source: VChunk, chunk: Chunk, count: u32) -> VChunk {
         let target = self.volume.new_vchunks(u64::from(count));
-        self.edits.shares.push(Share { source, target, count, chunk });
+        self.edits.shares.push(Share {
+            source,
+            target,
+            count,
+            chunk,
+        });
         target
     }
 
@@ -109,9 +123,16 @@ impl<'a> Txn<'a> {
     pub fn promise(&mut self) -> Result<()> {
         let blocks = u64::from(self.thin.geometry.blocks);
         let used: u64 = self.edits.uses.iter().map(|u| u.len).sum();
-        let shared: u64 = self.edits.shares.iter().map(|s| u64::from(s.count) * blocks).sum();
+        let shared: u64 = self
+            .edits
+            .shares
+            .iter()
+            .map(|s| u64::from(s.count) * blocks)
+            .sum();
         let freed: u64 = self.edits.frees.iter().map(|f| f.end - f.start).sum();
-        let net = (used + shared).saturating_sub(freed).saturating_sub(self.promised);
+        let net = (used + shared)
+            .saturating_sub(freed)
+            .saturating_sub(self.promised);
         if net > 0 {
             self.thin.promise(self.volume, net)?;
             self.promised += net;
@@ -152,7 +173,7 @@ impl<'a> Txn<'a> {
         let edits = &self.edits;
         let result = self.gate.update(|op| {
             stale.set(false);
-            let Some(applied) = apply(op, &|c| chunks.refs(c), g, edits)? else {
+            let Some(applied) = apply(op, &|c| chunks.sharers(c), g, edits)? else {
                 stale.set(true);
                 return Err(Error::Busy("a chunk was moved meanwhile".into()));
             };
@@ -189,7 +210,9 @@ impl Drop for Txn<'_> {
             return;
         }
         for m in &self.edits.moves {
-            self.volume.chunks().give_back(m.to..m.to + u64::from(m.count));
+            self.volume
+                .chunks()
+                .give_back(m.to..m.to + u64::from(m.count));
         }
         let ground = self.ground();
         let mut alloc = self.thin.alloc.lock();
@@ -207,10 +230,14 @@ pub(crate) fn write(volume: &Volume, byte: u64, data: &[u8]) -> Result<()> {
     }
     volume.dirtied(byte..byte + data.len() as u64);
     let device = volume.data();
-    device.write_at(byte, data).map_err(|e| Error::io(format!("writing {}", device.name()), e))
+    device
+        .write_at(byte, data)
+        .map_err(|e| Error::io(format!("writing {}", device.name()), e))
 }
 
 pub(crate) fn read(volume: &Volume, byte: u64, buf: &mut [u8]) -> Result<()> {
     let device = volume.data();
-    device.read_at(byte, buf).map_err(|e| Error::io(format!("reading {}", device.name()), e))
+    device
+        .read_at(byte, buf)
+        .map_err(|e| Error::io(format!("reading {}", device.name()), e))
 }

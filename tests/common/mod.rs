@@ -58,6 +58,17 @@ pub fn need_program(name: &str) -> bool {
     there
 }
 
+/// A child between fork and exec, of another test in this process, still holds the lock of a pool just closed.
+fn open(path: &Path) -> Opened {
+    for _ in 0..200 {
+        match Pool::open_dir(path, Config::default()) {
+            Err(cowfs::base::Error::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", path.display());
+}
+
 /// A pool in a directory of its own, gone with it.
 pub struct TempPool {
     pub pool: Arc<Pool>,
@@ -80,7 +91,7 @@ impl TempPool {
             .unwrap();
         let path = dir.path().join("pool");
         Pool::create_dir(&path, format, None, None).unwrap();
-        let opened = Pool::open_dir(&path, Config::default()).unwrap();
+        let opened = open(&path);
         TempPool {
             pool: opened.pool.clone(),
             opened: Some(opened),
@@ -92,7 +103,7 @@ impl TempPool {
     pub fn reopen(&mut self) {
         self.pool.close().unwrap();
         drop(self.opened.take());
-        let opened = Pool::open_dir(&self.path(), Config::default()).unwrap();
+        let opened = open(&self.path());
         self.pool = opened.pool.clone();
         self.opened = Some(opened);
     }
@@ -208,5 +219,31 @@ impl Drop for Mounted {
                 .or_else(|_| unmount(self.path(), Unmount::Force));
             self.connection.wait(Duration::from_secs(20));
         }
+    }
+}
+
+/// /dev/fuse open to all, as on a desktop, until dropped. fusermount3 too opens it as the user.
+pub struct OpenDevice(
+    std::fs::Permissions,
+    #[expect(dead_code, reason = "held")] std::sync::MutexGuard<'static, ()>,
+);
+
+impl OpenDevice {
+    pub fn new() -> OpenDevice {
+        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+        let before = std::fs::metadata("/dev/fuse").unwrap().permissions();
+        std::fs::set_permissions(
+            "/dev/fuse",
+            std::os::unix::fs::PermissionsExt::from_mode(0o666),
+        )
+        .unwrap();
+        OpenDevice(before, one)
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        let _ = std::fs::set_permissions("/dev/fuse", self.0.clone());
     }
 }

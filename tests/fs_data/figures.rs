@@ -90,7 +90,8 @@ fn freed_blocks_are_used_again() {
     for ino in inos.iter().step_by(2) {
         write(&fs, *ino, 0, &pattern(4 * KB, *ino));
     }
-    assert_eq!(w.chunks(), 11);
+    // The eleventh had nothing else.
+    assert_eq!(w.chunks(), 10);
     w.check();
 }
 
@@ -163,22 +164,28 @@ fn small_writes_into_a_shared_image() {
     let (w, fs, clone, ino) = shared_image(1024);
     let before = w.chunks();
     assert_eq!(before, 16 * 1024);
-    let bytes = |fs: &Fs| (w.chunks() - before) * 64 * KB + 0 * fs.volume().usage().0;
+    let bytes = || (w.chunks() - before) * 64 * KB;
     // 4 KiB: one block, nothing copied.
     write(&clone, ino, 500 * MB, &pattern(4 * KB, 1));
-    assert_eq!((copied(&clone), bytes(&clone)), (0, 64 * KB));
+    assert_eq!((copied(&clone), bytes()), (0, 64 * KB));
     // The next ones share its chunk.
     for i in 0..15 {
-        write(&clone, ino, (100 + i * 13) * MB + 8 * KB, &pattern(4 * KB, i));
+        write(
+            &clone,
+            ino,
+            (100 + i * 13) * MB + 8 * KB,
+            &pattern(4 * KB, i),
+        );
     }
-    assert_eq!((copied(&clone), bytes(&clone)), (0, 64 * KB));
+    assert_eq!((copied(&clone), bytes()), (0, 64 * KB));
     assert_eq!(clone.attr(ino).unwrap().blocks, 1024 * 2048);
     w.check();
     assert!(content_is(&fs, ino, 500 * MB, &pattern(MB, 7)));
 }
 
 fn content_is(fs: &Fs, ino: u64, offset: u64, want: &[u8]) -> bool {
-    fs.read_with(ino, offset, want.len(), |b| b == want).unwrap()
+    fs.read_with(ino, offset, want.len(), |b| b == want)
+        .unwrap()
 }
 
 #[test]
@@ -192,7 +199,10 @@ fn thirty_two_kb_into_a_shared_image() {
         let taken = (w.chunks() - before) * 64 * KB;
         assert!(taken <= 64 * KB, "{taken} bytes for 32 KB at {offset}");
         assert!(copied(&clone) <= 32 * KB, "{} copied", copied(&clone));
-        assert!(content_is(&fs, ino, 20 * MB, &pattern(MB, 7)), "the source is as it was");
+        assert!(
+            content_is(&fs, ino, 20 * MB, &pattern(MB, 7)),
+            "the source is as it was"
+        );
         w.check();
     }
 }
@@ -203,7 +213,10 @@ fn large_writes_into_a_shared_image() {
     let (w, _fs, clone, ino) = shared_image(64);
     write(&clone, ino, 10 * MB, &pattern(48 * KB, 1));
     assert_eq!(copied(&clone), 16 * KB);
-    assert_eq!(clone.pieces(ino, 10 * MB..10 * MB + 64 * KB).unwrap().len(), 1);
+    assert_eq!(
+        clone.pieces(ino, 10 * MB..10 * MB + 64 * KB).unwrap().len(),
+        1
+    );
     let before = copied(&clone);
     write(&clone, ino, 20 * MB, &pattern(8 * MB, 2));
     assert_eq!(copied(&clone), before);
@@ -248,8 +261,18 @@ fn copies_share_chunks() {
     // Either side's writes leave the other as it was.
     write(&fs, b, MB, &pattern(MB, 2));
     write(&fs, a, 2 * MB, &pattern(4 * KB, 2));
-    assert!(content_is(&fs, a, MB, &pattern(16 * MB, 1)[MB as usize..2 * MB as usize]));
-    assert!(content_is(&fs, b, 2 * MB, &pattern(16 * MB, 1)[2 * MB as usize..3 * MB as usize]));
+    assert!(content_is(
+        &fs,
+        a,
+        MB,
+        &pattern(16 * MB, 1)[MB as usize..2 * MB as usize]
+    ));
+    assert!(content_is(
+        &fs,
+        b,
+        2 * MB,
+        &pattern(16 * MB, 1)[2 * MB as usize..3 * MB as usize]
+    ));
     balanced(&fs, &[a, b, c]);
     w.check();
     for ino in [a, b, c] {
@@ -278,7 +301,8 @@ fn plain_overwrites_write_no_record() {
     write(&fs, ino, 0, &pattern(MB, 1));
     let used = w.pool.status().unwrap().log_used;
     for i in 0..100 {
-        fs.write(ino, i * 5000, &pattern(5000, i), false, false).unwrap();
+        fs.write(ino, i * 5000, &pattern(5000, i), false, false)
+            .unwrap();
     }
     assert_eq!(w.pool.status().unwrap().log_used, used);
 }
@@ -287,7 +311,8 @@ fn plain_overwrites_write_no_record() {
 fn allocated_ahead() {
     let (w, fs) = fresh();
     let ino = file(&fs, "f");
-    fs.fallocate(ino, 0..100 * MB, Fallocate::Allocate { keep_size: true }).unwrap();
+    fs.fallocate(ino, 0..100 * MB, Fallocate::Allocate { keep_size: true })
+        .unwrap();
     assert_eq!(fs.attr(ino).unwrap().size, 0);
     assert_eq!(w.chunks(), 1600);
     write(&fs, ino, 0, &pattern(100 * MB, 1));

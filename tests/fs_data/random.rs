@@ -33,10 +33,24 @@ impl Test {
     fn new(seed: u64, format: &Format, max: u64) -> Test {
         let world = world(format);
         let fs = world.volume("v", None);
-        let files = (0..4).map(|i| File { ino: file(&fs, &format!("f{i}")), bytes: vec![] });
+        let files = (0..4).map(|i| File {
+            ino: file(&fs, &format!("f{i}")),
+            bytes: vec![],
+        });
         let files = files.collect();
-        let volumes = vec![Volume { id: fs.volume().id(), fs, files }];
-        Test { world, rng: ChaCha8Rng::seed_from_u64(seed), volumes, named: 0, max, seed }
+        let volumes = vec![Volume {
+            id: fs.volume().id(),
+            fs,
+            files,
+        }];
+        Test {
+            world,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            volumes,
+            named: 0,
+            max,
+            seed,
+        }
     }
 
     /// An offset or a length: often aligned, often small.
@@ -46,7 +60,11 @@ impl Test {
             1 => self.rng.random_range(0..=max.min(10_000)),
             _ => self.rng.random_range(0..=max / BLOCK) * BLOCK,
         };
-        if self.rng.random_range(0..4) == 0 { n / (64 * KB) * (64 * KB) } else { n }
+        if self.rng.random_range(0..4) == 0 {
+            n / (64 * KB) * (64 * KB)
+        } else {
+            n
+        }
     }
 
     fn step(&mut self) {
@@ -70,14 +88,15 @@ impl Test {
         match what {
             0..40 => {
                 let data = pattern(len, seed);
-                fs.write(ino, offset, &data, seed % 2 == 0, false).unwrap();
+                fs.write(ino, offset, &data, seed.is_multiple_of(2), false).unwrap();
                 fill(bytes, end);
                 bytes[offset as usize..end as usize].copy_from_slice(&data);
             }
             40..50 => {
                 // Appends.
                 let data = pattern(len % 9000, seed);
-                fs.write(ino, bytes.len() as u64, &data, false, false).unwrap();
+                fs.write(ino, bytes.len() as u64, &data, false, false)
+                    .unwrap();
                 bytes.extend_from_slice(&data);
             }
             50..58 => {
@@ -85,15 +104,17 @@ impl Test {
                 bytes.resize(offset as usize, 0);
             }
             58..66 => {
-                fs.fallocate(ino, offset..end, Fallocate::PunchHole).unwrap();
+                fs.fallocate(ino, offset..end, Fallocate::PunchHole)
+                    .unwrap();
                 let end = (end as usize).min(bytes.len());
                 if (offset as usize) < end {
                     bytes[offset as usize..end].fill(0);
                 }
             }
             66..71 => {
-                let keep_size = seed % 2 == 0;
-                fs.fallocate(ino, offset..end, Fallocate::ZeroRange { keep_size }).unwrap();
+                let keep_size = seed.is_multiple_of(2);
+                fs.fallocate(ino, offset..end, Fallocate::ZeroRange { keep_size })
+                    .unwrap();
                 if !keep_size {
                     fill(bytes, end);
                 }
@@ -103,8 +124,9 @@ impl Test {
                 }
             }
             71..77 => {
-                let keep_size = seed % 2 == 0;
-                fs.fallocate(ino, offset..end, Fallocate::Allocate { keep_size }).unwrap();
+                let keep_size = seed.is_multiple_of(2);
+                fs.fallocate(ino, offset..end, Fallocate::Allocate { keep_size })
+                    .unwrap();
                 if !keep_size {
                     fill(bytes, end);
                 }
@@ -131,7 +153,11 @@ impl Test {
                 self.named += 1;
                 let fs = self.world.clone_of(&fs, &format!("c{}", self.named));
                 let files = self.volumes[v].files.clone();
-                self.volumes.push(Volume { id: fs.volume().id(), fs, files });
+                self.volumes.push(Volume {
+                    id: fs.volume().id(),
+                    fs,
+                    files,
+                });
             }
             92..94 if self.volumes.len() > 2 => {
                 let gone = self.volumes.swap_remove(v);
@@ -152,7 +178,10 @@ impl Test {
         let size = bytes.len() as u64;
         let end = (offset + len).min(size).max(offset.min(size)) as usize;
         let want = &bytes[offset.min(size) as usize..end];
-        assert!(fs.read_with(*ino, offset, len as usize, |b| b == want).unwrap());
+        assert!(
+            fs.read_with(*ino, offset, len as usize, |b| b == want)
+                .unwrap()
+        );
         let data = fs.seek(*ino, offset, Seek::Data);
         let hole = fs.seek(*ino, offset, Seek::Hole);
         if offset >= size {
@@ -195,7 +224,11 @@ impl Test {
         }
         self.world.pool = Pool::open(self.world.devices.clone(), config()).unwrap();
         for (id, files) in kept {
-            self.volumes.push(Volume { id, fs: self.world.open(id), files });
+            self.volumes.push(Volume {
+                id,
+                fs: self.world.open(id),
+                files,
+            });
         }
     }
 
@@ -217,7 +250,8 @@ impl Test {
     fn delete_all(&mut self) {
         for v in &self.volumes {
             for i in 0..4 {
-                v.fs.unlink(cowfs::base::ROOT_INO, format!("f{i}").as_bytes()).unwrap();
+                v.fs.unlink(cowfs::base::ROOT_INO, format!("f{i}").as_bytes())
+                    .unwrap();
                 v.fs.forget(v.files[i].ino).unwrap();
             }
             assert_eq!(v.fs.volume().usage().0, 0);
@@ -246,7 +280,10 @@ fn files_equal_byte_vectors() {
 #[test]
 fn with_large_chunks() {
     for seed in seeds(100, 3) {
-        let format = Format { chunk_size: 512 << 10, ..format() };
+        let format = Format {
+            chunk_size: 512 << 10,
+            ..format()
+        };
         Test::new(seed, &format, 3 * MB).run(4, 60);
     }
 }
@@ -262,7 +299,10 @@ fn small_files() {
 #[test]
 fn nearly_full() {
     for seed in seeds(300, 3) {
-        let world = world(&Format { size: 2 * MB, ..format() });
+        let world = world(&Format {
+            size: 2 * MB,
+            ..format()
+        });
         let fs = world.volume("v", None);
         let inos: Vec<Ino> = (0..6).map(|i| file(&fs, &format!("f{i}"))).collect();
         let mut bytes: Vec<Vec<u8>> = vec![vec![]; 6];
@@ -313,6 +353,15 @@ fn nearly_full() {
 
 /// The seeds of a test: a few, or as many times more as COWFS_TEST_SEEDS says.
 fn seeds(first: u64, count: u64) -> impl Iterator<Item = u64> {
-    let times = std::env::var("COWFS_TEST_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    (0..count * times).map(move |i| if i < count { first + i } else { 1000 * (first + 1) + i })
+    let times = std::env::var("COWFS_TEST_SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1);
+    (0..count * times).map(move |i| {
+        if i < count {
+            first + i
+        } else {
+            1000 * (first + 1) + i
+        }
+    })
 }

@@ -19,11 +19,19 @@ pub struct World {
 }
 
 pub fn config() -> Config {
-    Config { boot: [1; 32], cache_bytes: 64 << 20, interval: Duration::ZERO, discard: true }
+    Config {
+        boot: [1; 32],
+        cache_bytes: 64 << 20,
+        interval: Duration::ZERO,
+        discard: true,
+    }
 }
 
 pub fn format() -> Format {
-    Format { log_size: 16 << 20, ..Format::default() }
+    Format {
+        log_size: 16 << 20,
+        ..Format::default()
+    }
 }
 
 pub fn world(format: &Format) -> World {
@@ -39,7 +47,14 @@ pub fn world(format: &Format) -> World {
 
 impl World {
     pub fn volume(&self, name: &str, limit: Option<u64>) -> Arc<Fs> {
-        let id = self.pool.create(&NewVolume { limit, ..new_volume(name, None) }).unwrap().id;
+        let id = self
+            .pool
+            .create(&NewVolume {
+                limit,
+                ..new_volume(name, None)
+            })
+            .unwrap()
+            .id;
         let volume = self.pool.volume(id).unwrap();
         Fs::format(&volume, 0o755).unwrap();
         Fs::open(volume).unwrap()
@@ -79,7 +94,15 @@ pub fn new_volume(name: &str, source: Option<VolumeId>) -> NewVolume {
 }
 
 pub fn file(fs: &Fs, name: &str) -> Ino {
-    fs.mknod(ROOT_INO, name.as_bytes(), libc::S_IFREG | 0o644, 0, &Cred::ROOT).unwrap().ino
+    fs.mknod(
+        ROOT_INO,
+        name.as_bytes(),
+        libc::S_IFREG | 0o644,
+        0,
+        &Cred::ROOT,
+    )
+    .unwrap()
+    .ino
 }
 
 pub fn write(fs: &Fs, ino: Ino, offset: u64, data: &[u8]) {
@@ -87,7 +110,10 @@ pub fn write(fs: &Fs, ino: Ino, offset: u64, data: &[u8]) {
 }
 
 pub fn truncate(fs: &Fs, ino: Ino, size: u64) {
-    let set = SetAttr { size: Some(size), ..SetAttr::default() };
+    let set = SetAttr {
+        size: Some(size),
+        ..SetAttr::default()
+    };
     assert_eq!(fs.set_attr(ino, &set, &Cred::ROOT).unwrap().size, size);
 }
 
@@ -131,5 +157,9 @@ pub fn stats(fs: &Fs) -> Arc<Counters> {
 /// Every block in use by the mapping belongs to exactly one file.
 pub fn balanced(fs: &Fs, inos: &[Ino]) {
     let blocks: u64 = inos.iter().map(|i| fs.attr(*i).unwrap().blocks / 8).sum();
-    assert_eq!(fs.volume().usage().0 / BLOCK, blocks, "blocks of files and of the mapping");
+    assert_eq!(
+        fs.volume().usage().0 / BLOCK,
+        blocks,
+        "blocks of files and of the mapping"
+    );
 }

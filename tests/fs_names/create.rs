@@ -117,7 +117,6 @@ fn a_removed_directory_takes_no_names() {
     errno(w.fs.mknod(d, b"x", REG | 0o644, 0, &ROOT), libc::ENOENT);
     errno(w.fs.mkdir(d, b"x", 0o755, &ROOT), libc::ENOENT);
     errno(w.fs.link(f, d, b"x"), libc::ENOENT);
-    errno(w.fs.tmpfile(d, 0o600, &ROOT), libc::ENOENT);
     errno(
         w.fs.rename(ROOT_INO, b"f", d, b"f", Default::default()),
         libc::ENOENT,

@@ -4,7 +4,7 @@ use cowfs::fs::{ChangeKind, Fs, RenameFlags, SetAttr, XattrSet, diff};
 use std::sync::Arc;
 
 /// `A /path` and so on, in order.
-fn lines(base: &Arc<Fs>, fs: &Arc<Fs>) -> Vec<String> {
+pub fn lines(base: &Arc<Fs>, fs: &Arc<Fs>) -> Vec<String> {
     let changes = diff(base, fs).unwrap();
     assert!(
         changes.windows(2).all(|w| w[0].1 < w[1].1),

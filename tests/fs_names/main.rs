@@ -1,6 +1,7 @@
 //! Names, attributes and differences of a file system in a pool in memory.
 
 mod attrs;
+mod content;
 mod create;
 mod damage;
 mod diffs;

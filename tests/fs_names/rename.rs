@@ -158,6 +158,11 @@ fn not_into_itself() {
     errno(mv(&w.fs, "a", "a/b", EXCHANGE), libc::EINVAL);
     errno(mv(&w.fs, "a/b/c", "a", EXCHANGE), libc::EINVAL);
     errno(mv(&w.fs, "a/b/c", "a", PLAIN), libc::ENOTEMPTY);
+    file(&w.fs, "a/b/f");
+    errno(mv(&w.fs, "a/b/f", "a", PLAIN), libc::ENOTEMPTY);
+    errno(mv(&w.fs, "a/b/f", "a", EXCHANGE), libc::EINVAL);
+    errno(mv(&w.fs, "a", "a/b/f", NOREPLACE), libc::EEXIST);
+    errno(mv(&w.fs, "a", "a/b/none", EXCHANGE), libc::ENOENT);
     mv(&w.fs, "a/b", "x/b", PLAIN).unwrap();
     mv(&w.fs, "a", "x/b/c/a", PLAIN).unwrap();
     errno(mv(&w.fs, "x", "x/b/c/a/x", PLAIN), libc::EINVAL);

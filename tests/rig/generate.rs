@@ -122,7 +122,18 @@ impl Generator {
         }
     }
 
+    /// An operation; the kernel does not pass on reads and writes of nothing to what is no file.
     pub fn op(&mut self, state: &State) -> Op {
+        let mut op = self.any_op(state);
+        if let Op::Read { ino, len, .. } | Op::Write { ino, len, .. } = &mut op
+            && !state.get(*ino).is_ok_and(|i| i.is_file())
+        {
+            *len = (*len).max(1);
+        }
+        op
+    }
+
+    fn any_op(&mut self, state: &State) -> Op {
         let crowded = state.inodes.len() > self.scale.inodes;
         let size = |state: &State, ino: Ino| state.get(ino).map_or(0, |i| i.size);
         if crowded && self.chance(12) {

@@ -187,7 +187,8 @@ impl State {
             }
             Op::Mkdir { dir, name, mode, cred } => {
                 self.room(*dir, name)?;
-                let mut i = self.inherit(*dir, S_IFDIR | mode, cred)?;
+                // mkdir(2) knows the permission bits and the sticky bit alone.
+                let mut i = self.inherit(*dir, S_IFDIR | mode & 0o1777, cred)?;
                 i.nlink = 2;
                 i.body = Body::Dir { names: BTreeMap::new(), parent: *dir };
                 self.enter(*dir, name, new_ino, i, t);
@@ -252,6 +253,9 @@ impl State {
             },
             Op::Readdir { dir } => {
                 let names = self.names(*dir)?;
+                if self.get(*dir)?.nlink == 0 {
+                    return Err(libc::ENOENT);
+                }
                 let kind = |ino: &Ino| self.inodes.get(ino).map_or(0, |i| i.mode & S_IFMT);
                 let mut all: Vec<_> = names.iter().map(|(n, i)| (n.clone(), *i, kind(i))).collect();
                 all.push((b".".to_vec(), *dir, S_IFDIR));
@@ -271,6 +275,7 @@ impl State {
                 Ok(Reply::Unit)
             }
             Op::SetAttr { ino, set, .. } => self.set_attr(*ino, set, t),
+            Op::Xattr { name, .. } if name.len() > 255 => Err(libc::ERANGE),
             Op::Xattr { ino, name } => {
                 self.get(*ino)?.xattrs.get(name).map(|v| Reply::Bytes(v.clone())).ok_or(libc::ENODATA)
             }
@@ -279,13 +284,13 @@ impl State {
                 Ok(Reply::Names(names.collect()))
             }
             Op::SetXattr { ino, name, value, how } => {
-                let i = self.get(*ino)?;
                 if name.len() > 255 {
                     return Err(libc::ERANGE);
                 }
                 if value.len() > cowfs::fs::XATTR_MAX {
                     return Err(libc::E2BIG);
                 }
+                let i = self.may_have(*ino, name)?;
                 match (how, i.xattrs.contains_key(name)) {
                     (XattrSet::Create, true) => return Err(libc::EEXIST),
                     (XattrSet::Replace, false) => return Err(libc::ENODATA),
@@ -296,7 +301,10 @@ impl State {
                 Ok(Reply::Unit)
             }
             Op::RemoveXattr { ino, name } => {
-                if !self.get(*ino)?.xattrs.contains_key(name) {
+                if name.len() > 255 {
+                    return Err(libc::ERANGE);
+                }
+                if !self.may_have(*ino, name)?.xattrs.contains_key(name) {
                     return Err(libc::ENODATA);
                 }
                 self.change(*ino).xattrs.remove(name);
@@ -325,10 +333,10 @@ impl State {
                 Ok(Reply::Unit)
             }
             Op::Fallocate { ino, range, mode } => {
-                let i = self.file(*ino)?;
                 if range.is_empty() {
                     return Err(libc::EINVAL);
                 }
+                let i = self.file(*ino)?;
                 let (size, grows) = match mode {
                     Fallocate::Allocate { keep_size } | Fallocate::ZeroRange { keep_size } => {
                         (i.size, !keep_size && range.end > i.size)
@@ -366,7 +374,17 @@ impl State {
                 i.size = i.size.max(to_offset + n);
                 Ok(Reply::Count(n))
             }
-            Op::Fsync { ino } => self.get(*ino).map(|_| Reply::Unit),
+            // All of the volume becomes durable, whatever the number.
+            Op::Fsync { .. } => Ok(Reply::Unit),
+        }
+    }
+
+    /// user.* attributes are for files and directories only.
+    fn may_have(&self, ino: Ino, name: &[u8]) -> Answer<&Inode> {
+        let i = self.get(ino)?;
+        match i.is_file() || i.is_dir() || !name.starts_with(b"user.") {
+            true => Ok(i),
+            false => Err(libc::EPERM),
         }
     }
 
@@ -391,6 +409,9 @@ impl State {
     fn set_attr(&mut self, ino: Ino, set: &SetAttr, t: &mut Touched) -> Answer<Reply> {
         let i = self.get(ino)?;
         let mut touched = CTIME;
+        if set.mode.is_some() && matches!(i.body, Body::Link(_)) {
+            return Err(libc::EOPNOTSUPP);
+        }
         if let Some(size) = set.size {
             self.file(ino)?;
             touched |= MTIME;
@@ -399,8 +420,11 @@ impl State {
             let kept = size.min(i.size);
             i.data_mut().truncate(kept);
             i.size = size;
-        } else if set.kill_suidgid {
-            i.is_file().then(|| self.drop_privileges(ino, true));
+        }
+        let owner = set.uid.is_some() || set.gid.is_some();
+        let kill = set.kill_suidgid && set.size.is_none();
+        if (owner || kill) && !self.get(ino)?.is_dir() {
+            self.drop_privileges(ino, true);
         }
         let i = self.change(ino);
         if let Some(mode) = set.mode {
@@ -426,40 +450,12 @@ impl State {
         new_ino: Ino,
         t: &mut Touched,
     ) -> Answer<Option<Ino>> {
-        if flags.exchange && (flags.noreplace || flags.whiteout) {
-            return Err(libc::EINVAL);
+        if let Some(e) = self.rename_errors((dir, name), (new_dir, new_name), flags).first() {
+            return Err(*e);
         }
-        let ino = self.find(dir, name)?.ok_or(libc::ENOENT)?;
-        let old = self.find(new_dir, new_name)?;
-        if old.is_some() && flags.noreplace {
-            return Err(libc::EEXIST);
-        }
-        if old.is_none() && flags.exchange {
-            return Err(libc::ENOENT);
-        }
-        if self.get(new_dir)?.nlink == 0 {
-            return Err(libc::ENOENT);
-        }
-        let moves_dir = self.get(ino)?.is_dir();
-        if moves_dir && self.above(ino, new_dir) {
-            return Err(libc::EINVAL);
-        }
-        if let Some(old) = old {
-            let old_dir = self.get(old)?.is_dir();
-            if old_dir && self.above(old, dir) {
-                return Err(if flags.exchange { libc::EINVAL } else { libc::ENOTEMPTY });
-            }
-            if old == ino {
-                return Ok(None);
-            }
-            if !flags.exchange {
-                match (moves_dir, old_dir) {
-                    (true, false) => return Err(libc::ENOTDIR),
-                    (false, true) => return Err(libc::EISDIR),
-                    (true, true) if !self.names(old)?.is_empty() => return Err(libc::ENOTEMPTY),
-                    _ => {}
-                }
-            }
+        let (ino, old) = (self.find(dir, name)?.ok_or(libc::ENOENT)?, self.find(new_dir, new_name)?);
+        if old == Some(ino) {
+            return Ok(None);
         }
         for d in [dir, new_dir] {
             touch(t, d, MTIME | CTIME, 0);
@@ -486,10 +482,76 @@ impl State {
             None => {}
         }
         if flags.whiteout {
-            let hole = fresh(S_IFCHR, &Cred::ROOT, 0);
+            // Nobody asks for it by name: the directory's owner gets it.
+            let (uid, gid) = (self.get(dir)?.uid, self.get(dir)?.gid);
+            let hole = fresh(S_IFCHR, &Cred { uid, gid, umask: 0 }, 0);
             self.enter(dir, name, new_ino, hole, t);
         }
-        Ok(old)
+        Ok(old.filter(|_| !flags.exchange))
+    }
+
+    /// All that is wrong with a rename; which of it is answered depends on who looks first.
+    fn rename_errors(
+        &self,
+        (dir, name): (Ino, &[u8]),
+        (new_dir, new_name): (Ino, &[u8]),
+        flags: RenameFlags,
+    ) -> Vec<i32> {
+        let mut errors = Vec::new();
+        if flags.exchange && (flags.noreplace || flags.whiteout) {
+            errors.push(libc::EINVAL);
+        }
+        let there = self.find(dir, name).and_then(|i| i.ok_or(libc::ENOENT));
+        let old = self.find(new_dir, new_name);
+        errors.extend(there.err());
+        errors.extend(old.err());
+        if self.get(new_dir).is_ok_and(|d| d.nlink == 0) {
+            errors.push(libc::ENOENT);
+        }
+        match old {
+            Ok(Some(_)) if flags.noreplace => errors.push(libc::EEXIST),
+            Ok(None) if flags.exchange => errors.push(libc::ENOENT),
+            _ => {}
+        }
+        let is_dir = |ino| self.get(ino).is_ok_and(|i| i.is_dir());
+        if let Ok(ino) = there
+            && is_dir(ino)
+            && is_dir(new_dir)
+            && self.above(ino, new_dir)
+        {
+            errors.push(libc::EINVAL);
+        }
+        if let (Ok(ino), Ok(Some(old))) = (there, old) {
+            if is_dir(old) && is_dir(dir) && self.above(old, dir) {
+                errors.push(if flags.exchange { libc::EINVAL } else { libc::ENOTEMPTY });
+            }
+            if old != ino && !flags.exchange {
+                match (is_dir(ino), is_dir(old)) {
+                    (true, false) => errors.push(libc::ENOTDIR),
+                    (false, true) => errors.push(libc::EISDIR),
+                    (true, true) if !self.names(old).is_ok_and(|n| n.is_empty()) => {
+                        errors.push(libc::ENOTEMPTY)
+                    }
+                    _ => {}
+                }
+            }
+        }
+        errors
+    }
+
+    /// Whether another error than the model's first fits as well.
+    pub fn also_wrong(&self, op: &Op, errno: i32) -> bool {
+        match op {
+            Op::Rename { dir, name, new_dir, new_name, flags } => {
+                self.rename_errors((*dir, name), (*new_dir, new_name), *flags).contains(&errno)
+            }
+            Op::Link { ino, dir, name } => {
+                self.room(*dir, name) == Err(errno)
+                    || self.get(*ino).err() == Some(errno)
+                    || errno == libc::EPERM && self.get(*ino).is_ok_and(|i| i.is_dir())
+            }
+            _ => false,
+        }
     }
 
     /// A directory's parent and the link counts of both.

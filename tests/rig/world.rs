@@ -597,6 +597,8 @@ impl World {
             // Volumes that are being removed or built are worked on too, sealed ones now and then.
             let any: Vec<VolumeId> = self.volumes.keys().copied().collect();
             let id = if g.dice.below(10) == 0 { g.pick(&any).unwrap_or(some) } else { some };
+            // What opening it reaps is not there to be worked on; a failure to open shows in the step.
+            let _ = self.fs(id);
             let op = g.op(&self.volumes[&id].state);
             // A volume that is being built is made durable by its end alone.
             return match op {
@@ -660,19 +662,7 @@ impl World {
     }
 }
 
-/// A step in one line of bounded length.
+/// A step in one line.
 pub fn brief(step: &Step) -> String {
-    let mut text = match step {
-        Step::Fs(id, Op::SetXattr { ino, name, value, how }) => {
-            format!(
-                "Fs({id:?}, SetXattr {{ ino: {ino}, name: {:?}, {} bytes, {how:?} }})",
-                String::from_utf8_lossy(name),
-                value.len()
-            )
-        }
-        Step::Blob(id, name, bytes) => format!("Blob({id}, {name}, {} bytes)", bytes.len()),
-        other => format!("{other:?}"),
-    };
-    text.truncate(600);
-    text
+    ops::short(step)
 }

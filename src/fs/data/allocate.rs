@@ -95,7 +95,12 @@ impl Fs {
     }
 
     /// Zeroes what of a tiny file is in `range`.
-    pub(super) fn zero_inline(&self, gate: &Entered<'_>, ino: Ino, range: &Range<u64>) -> Result<()> {
+    pub(super) fn zero_inline(
+        &self,
+        gate: &Entered<'_>,
+        ino: Ino,
+        range: &Range<u64>,
+    ) -> Result<()> {
         let end = gate.view(|r| inline_bytes(r, ino))?.len() as u64;
         self.zero_bytes(gate, ino, range.start..range.end.min(end).max(range.start))
     }
@@ -148,7 +153,10 @@ impl Fs {
                     let list = gate.view(|r| extents(r, ino, &rest, EXTENTS))?;
                     gate.update(|op| {
                         for e in list.iter().filter_map(|e| e.clip(&rest)) {
-                            let new = Extent { unwritten: true, ..e };
+                            let new = Extent {
+                                unwritten: true,
+                                ..e
+                            };
                             replace(op, ino, &(e.block..e.end()), &[new])?;
                         }
                         Ok(())
@@ -210,7 +218,10 @@ impl Fs {
             let rest = next..blocks.end;
             let list = gate.view(|r| extents(r, ino, &rest, 1024))?;
             drop(gate);
-            let have = list.iter().filter_map(|e| e.clip(&rest)).map(|e| u64::from(e.len));
+            let have = list
+                .iter()
+                .filter_map(|e| e.clip(&rest))
+                .map(|e| u64::from(e.len));
             missing = missing.saturating_sub(have.sum());
             match list.last() {
                 Some(last) if list.len() == 1024 => next = last.end(),
@@ -225,7 +236,11 @@ impl Fs {
         }
         self.passage(Need::READ, |_| {
             let room = self.statfs()?.free;
-            if missing > room { Err(Error::NoSpace) } else { Ok(()) }
+            if missing > room {
+                Err(Error::NoSpace)
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -258,7 +273,11 @@ impl Fs {
                 let blocks = hole.end - hole.start;
                 let large = after.is_some() && item.blocks >= u64::from(g.blocks);
                 let mut block = hole.start;
-                for grant in txn.take(&Want { blocks, after, large })? {
+                for grant in txn.take(&Want {
+                    blocks,
+                    after,
+                    large,
+                })? {
                     placed.push((grant, block));
                     block += grant.len;
                 }

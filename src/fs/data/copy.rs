@@ -47,7 +47,11 @@ impl Fs {
     ) -> Result<u64> {
         self.writable()?;
         // The source's end as it is now: copying may move it when both are one file.
-        let size = self.volume.enter(Need::READ)?.view(|r| read_file(r, from))?.size;
+        let size = self
+            .volume
+            .enter(Need::READ)?
+            .view(|r| read_file(r, from))?
+            .size;
         let source_end = from_offset.saturating_add(len).min(size);
         let len = source_end.saturating_sub(from_offset);
         let Some(target_end) = to_offset.checked_add(len).filter(|end| *end <= SIZE_MAX) else {
@@ -114,13 +118,21 @@ impl Fs {
                 });
             }
             let blocks = source.start / BLOCK..end.div_ceil(BLOCK);
-            let found = parts(r, &|c| chunks.refs(c), g, from, blocks, 2)?;
-            let Some(part) = found.first() else { return Ok(Next::Bytes(left.min(STEP))) };
+            let found = parts(r, &|c| chunks.sharers(c), g, from, blocks, 2)?;
+            let Some(part) = found.first() else {
+                return Ok(Next::Bytes(left.min(STEP)));
+            };
             let left = left.min(part.bytes().end - source.start);
-            let Place::At { at, byte, unwritten: false, .. } = part.place else {
+            let Place::At {
+                at,
+                byte,
+                unwritten: false,
+                ..
+            } = part.place
+            else {
                 return Ok(Next::Hole(left.min(HOLE)));
             };
-            if source.start % BLOCK != 0 || target % BLOCK != 0 {
+            if !source.start.is_multiple_of(BLOCK) || !target.is_multiple_of(BLOCK) {
                 return Ok(Next::Bytes(left.min(STEP)));
             }
             // Whole chunks of this part.
@@ -136,7 +148,11 @@ impl Fs {
                 return Ok(Next::Bytes(to_boundary.min(STEP)));
             }
             let chunk = (byte + skipped * BLOCK) / g.chunk_size;
-            Ok(Next::Chunks(v, chunk, (last - v).min(u64::from(RUN_MAX)) as u32))
+            Ok(Next::Chunks(
+                v,
+                chunk,
+                (last - v).min(u64::from(RUN_MAX)) as u32,
+            ))
         })
     }
 
@@ -151,7 +167,11 @@ impl Fs {
     ) -> Result<Step<u64>> {
         let mut buf = vec![0; n as usize];
         self.read_inside(gate, from, at, &mut buf)?;
-        let effect = Effect { times: true, extend: true, ..Effect::default() };
+        let effect = Effect {
+            times: true,
+            extend: true,
+            ..Effect::default()
+        };
         self.write_step(gate, to, to_at, &buf, effect)
     }
 
@@ -217,7 +237,12 @@ impl Fs {
         let target = txn.share(source, chunk, count);
         txn.promise()?;
         let (block, at, unwritten) = (range.start, g.first(target), false);
-        let extent = Extent { block, at, len: len as u32, unwritten };
+        let extent = Extent {
+            block,
+            at,
+            len: len as u32,
+            unwritten,
+        };
         let outcome = txn.commit(|op| {
             let mut item = read_inode(op, to)?;
             let delta = replace(op, to, &range, &[extent])?;

@@ -50,8 +50,15 @@ impl Extent {
         let sane = len > 0
             && flags & !UNWRITTEN == 0
             && at.checked_add(u64::from(len)).is_some()
-            && block.checked_add(u64::from(len)).is_some_and(|end| end <= FILE_BLOCKS);
-        sane.then_some(Extent { block, at, len, unwritten: flags & UNWRITTEN != 0 })
+            && block
+                .checked_add(u64::from(len))
+                .is_some_and(|end| end <= FILE_BLOCKS);
+        sane.then_some(Extent {
+            block,
+            at,
+            len,
+            unwritten: flags & UNWRITTEN != 0,
+        })
     }
 
     pub fn end(&self) -> u64 {
@@ -110,14 +117,25 @@ pub(crate) fn extents(
     found.extend(extent_below(r, ino, range.start)?.filter(|e| e.end() > range.start));
     let from = found.first().map_or(range.start, Extent::end);
     if from < range.end && found.len() < max {
-        r.scan(&extent_key(ino, from), &extent_key(ino, range.end), &mut |key, value| {
-            let e = decode(ino, key, value)?;
-            if found.last().is_some_and(|last: &Extent| last.end() > e.block) {
-                return Err(damaged(ino, "extents that overlap"));
-            }
-            found.push(e);
-            Ok(if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
+        r.scan(
+            &extent_key(ino, from),
+            &extent_key(ino, range.end),
+            &mut |key, value| {
+                let e = decode(ino, key, value)?;
+                if found
+                    .last()
+                    .is_some_and(|last: &Extent| last.end() > e.block)
+                {
+                    return Err(damaged(ino, "extents that overlap"));
+                }
+                found.push(e);
+                Ok(if found.len() < max {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            },
+        )?;
     }
     Ok(found)
 }
@@ -147,10 +165,16 @@ pub(crate) fn splice(old: &[Extent], range: &Range<u64>, new: &[Extent]) -> Spli
     }
     let sum = |list: &[Extent]| list.iter().map(|e| i64::from(e.len)).sum::<i64>();
     let blocks = sum(&now) - sum(old);
-    let delete = old.iter().filter(|e| !now.iter().any(|n| n.block == e.block));
+    let delete = old
+        .iter()
+        .filter(|e| !now.iter().any(|n| n.block == e.block));
     let delete = delete.map(|e| e.block).collect();
     now.retain(|e| !old.contains(e));
-    Splice { delete, put: now, blocks }
+    Splice {
+        delete,
+        put: now,
+        blocks,
+    }
 }
 
 /// The same on a tree: how many blocks more (or less) the file has. Few extents must be in `range`.

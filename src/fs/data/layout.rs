@@ -38,22 +38,36 @@ pub(crate) struct Layout {
     pub overwritten: BTreeMap<VChunk, Bitmap>,
 }
 
-/// Whether a write that touches `touched` of a shared chunk's blocks copies the chunk: when it
-/// covers more than half of what is in use, and the chunk is at least half in use. Else the few
+/// Whether a write that leaves nothing of blocks `done` of a shared chunk copies the chunk: when
+/// that is more than half of what is in use, and the chunk is at least half in use. Else the few
 /// blocks get a new place: that copies nothing, and a copy for a few blocks would waste a chunk.
-pub(crate) fn copies(blocks: u32, used: &Bitmap, touched: &Bitmap) -> bool {
-    let both = used.0.iter().zip(touched.0).map(|(a, b)| (a & b).count_ones()).sum::<u32>();
+/// So a write never copies as many bytes as it has.
+pub(crate) fn copies(blocks: u32, used: &Bitmap, done: &Bitmap) -> bool {
+    let both = used
+        .0
+        .iter()
+        .zip(done.0)
+        .map(|(a, b)| (a & b).count_ones())
+        .sum::<u32>();
     both * 2 > used.count() && used.count() * 2 >= blocks
 }
 
 /// A part cut at the borders of virtual chunks.
-fn by_chunk(g: Geometry, part: &Part, at: VBlock) -> impl Iterator<Item = (VChunk, u32, u32, Part)> {
+fn by_chunk(
+    g: Geometry,
+    part: &Part,
+    at: VBlock,
+) -> impl Iterator<Item = (VChunk, u32, u32, Part)> {
     let range = at..at + part.len;
     let part = *part;
     g.vchunks(&range).map(move |v| {
         let (place, n) = g.part(&range, v);
         let skip = g.first(v) + u64::from(place) - at;
-        let mut piece = Part { block: part.block + skip, len: u64::from(n), place: part.place };
+        let mut piece = Part {
+            block: part.block + skip,
+            len: u64::from(n),
+            place: part.place,
+        };
         if let Place::At { at, byte, .. } = &mut piece.place {
             *at += skip;
             *byte += skip * BLOCK;
@@ -74,40 +88,55 @@ pub(crate) fn lay_out(
     probes: &BTreeMap<VChunk, Probe>,
     bytes: &Range<u64>,
 ) -> Layout {
-    let mut touched: BTreeMap<VChunk, Bitmap> = BTreeMap::new();
+    let whole = covered(bytes);
+    let mut done: BTreeMap<VChunk, Bitmap> = BTreeMap::new();
     for part in parts {
-        if let Place::At { at, private: false, .. } = part.place {
-            for (v, place, n, _) in by_chunk(g, part, at) {
-                touched.entry(v).or_default().set(place, n);
+        if let Place::At {
+            at,
+            private: false,
+            unwritten,
+            ..
+        } = part.place
+        {
+            for (v, place, n, piece) in by_chunk(g, part, at) {
+                let done = done.entry(v).or_default();
+                for i in 0..n {
+                    if unwritten || whole.contains(&(piece.block + u64::from(i))) {
+                        done.set(place + i, 1);
+                    }
+                }
             }
         }
     }
-    let whole = covered(bytes);
     let mut l = Layout::default();
     for part in parts {
         match part.place {
             Place::Hole => l.add_fresh(part),
-            Place::At { at, private: true, unwritten, .. } => {
+            Place::At {
+                at,
+                private: true,
+                unwritten,
+                ..
+            } => {
                 l.private.push(*part);
                 l.convert(part, at, unwritten);
             }
-            Place::At { at, private: false, unwritten, .. } => {
+            Place::At {
+                at,
+                private: false,
+                unwritten,
+                ..
+            } => {
                 for (v, place, n, piece) in by_chunk(g, part, at) {
                     let first = g.first(v) + u64::from(place);
                     let probe = probes.get(&v);
-                    let mask = touched.get(&v).copied().unwrap_or_default();
-                    match probe.filter(|p| copies(g.blocks, &p.used, &mask)) {
+                    let done = done.get(&v).copied().unwrap_or_default();
+                    match probe.filter(|p| copies(g.blocks, &p.used, &done)) {
                         Some(probe) => {
                             l.add_copy(v, probe.chunk);
                             l.moved.push(piece);
                             l.convert(&piece, first, unwritten);
-                            let done = l.overwritten.entry(v).or_default();
-                            for i in 0..n {
-                                let block = piece.block + u64::from(i);
-                                if unwritten || whole.contains(&block) {
-                                    done.set(place + i, 1);
-                                }
-                            }
+                            l.overwritten.insert(v, done);
                         }
                         None => {
                             l.add_fresh(&piece);
@@ -137,7 +166,11 @@ impl Layout {
     }
 
     fn add_copy(&mut self, v: VChunk, from: Chunk) {
-        if self.copies.iter().any(|c| (c.vchunk..c.vchunk + u64::from(c.count)).contains(&v)) {
+        if self
+            .copies
+            .iter()
+            .any(|c| (c.vchunk..c.vchunk + u64::from(c.count)).contains(&v))
+        {
             return;
         }
         match self.copies.last_mut() {
@@ -146,14 +179,23 @@ impl Layout {
             {
                 c.count += 1;
             }
-            _ => self.copies.push(CopyRun { vchunk: v, from, count: 1 }),
+            _ => self.copies.push(CopyRun {
+                vchunk: v,
+                from,
+                count: 1,
+            }),
         }
     }
 
     fn convert(&mut self, part: &Part, at: VBlock, unwritten: bool) {
         if unwritten {
             let (block, len) = (part.block, part.len as u32);
-            self.converted.push(Extent { block, at, len, unwritten: false });
+            self.converted.push(Extent {
+                block,
+                at,
+                len,
+                unwritten: false,
+            });
         }
     }
 }

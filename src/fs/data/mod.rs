@@ -21,6 +21,8 @@ mod seek;
 mod truncate;
 mod write;
 
+pub(crate) use extent::Extent;
+
 use super::inode::read_inode;
 use super::item::InodeItem;
 use super::{Fs, Piece, StatFs};
@@ -44,6 +46,10 @@ pub(crate) const SIZE_MAX: u64 = i64::MAX as u64;
 /// Flag of an inode: blocks behind its end are still to be freed.
 pub(crate) const TRUNCATING: u32 = 0x200;
 
+/// Steps of the reclaimer before a write that found no space tries again, and how often.
+const RECLAIM: usize = 1024;
+const ROUNDS: u32 = 1000;
+
 /// Inode locks: an inode's is chosen by its number.
 const LOCKS: usize = 128;
 
@@ -55,7 +61,10 @@ pub(crate) struct State {
 
 impl Default for State {
     fn default() -> State {
-        State { locks: array::from_fn(|_| RwLock::new(())), thin: OnceLock::new() }
+        State {
+            locks: array::from_fn(|_| RwLock::new(())),
+            thin: OnceLock::new(),
+        }
     }
 }
 
@@ -100,26 +109,43 @@ impl Fs {
     }
 
     /// Locks of two inodes, in an order that cannot deadlock.
-    fn lock_two(&self, a: Ino, b: Ino) -> (RwLockWriteGuard<'_, ()>, Option<RwLockWriteGuard<'_, ()>>) {
-        let (a, b) = if Fs::lock_index(a) <= Fs::lock_index(b) { (a, b) } else { (b, a) };
+    fn lock_two(
+        &self,
+        a: Ino,
+        b: Ino,
+    ) -> (RwLockWriteGuard<'_, ()>, Option<RwLockWriteGuard<'_, ()>>) {
+        let (a, b) = if Fs::lock_index(a) <= Fs::lock_index(b) {
+            (a, b)
+        } else {
+            (b, a)
+        };
         let first = self.lock_of(a).write();
         let second = (Fs::lock_index(a) != Fs::lock_index(b)).then(|| self.lock_of(b).write());
         (first, second)
     }
 
     fn writable(&self) -> Result<()> {
-        if self.volume.sealed() { posix(libc::EROFS) } else { Ok(()) }
+        if self.read_only() {
+            posix(libc::EROFS)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Passes the gate for `f`. When that finds no space, a checkpoint may free some: once more.
+    /// Passes the gate for `f`. When that finds no space, what is dead but not yet taken apart and
+    /// what waits for a checkpoint may be what is wanted: once more after those.
     fn passage<T>(&self, need: Need, mut f: impl FnMut(&Entered<'_>) -> Result<T>) -> Result<T> {
-        for last in [false, true] {
+        let mut last = false;
+        for round in 0.. {
             let gate = self.volume.enter(need)?;
             match f(&gate) {
                 Err(Error::NoSpace) if !last => {
                     drop(gate);
                     Counters::add(&self.thin().counters().forced_checkpoints, 1);
-                    self.volume.pool().checkpoint()?;
+                    let pool = self.volume.pool();
+                    let more = pool.reclaim(RECLAIM)?;
+                    pool.checkpoint()?;
+                    last = !more || round >= ROUNDS;
                 }
                 done => return done,
             }
@@ -143,7 +169,9 @@ impl Fs {
         let host = match self.volume.data().capacity() {
             u64::MAX => {
                 let usage = self.volume.data().usage();
-                usage.map_err(|e| Error::io("asking for the host's free space", e))?.host_free
+                usage
+                    .map_err(|e| Error::io("asking for the host's free space", e))?
+                    .host_free
             }
             // A block device's space is ours already.
             _ => u64::MAX,
@@ -178,7 +206,7 @@ impl Fs {
             let (item, found) = gate.view(|r| {
                 let item = read_file(r, ino)?;
                 let end = item.size.min(range.end).div_ceil(BLOCK);
-                let found = parts(r, &|c| chunks.refs(c), g, ino, from..end, 256)?;
+                let found = parts(r, &|c| chunks.sharers(c), g, ino, from..end, 256)?;
                 Ok((item, found))
             })?;
             if item.flags & super::item::flag::INLINE != 0 {
@@ -199,7 +227,13 @@ impl Fs {
                 return Ok(pieces);
             }
             for part in &found {
-                if let Place::At { at, byte, private, unwritten: false } = part.place {
+                if let Place::At {
+                    at,
+                    byte,
+                    private,
+                    unwritten: false,
+                } = part.place
+                {
                     pieces.push(Piece {
                         file_offset: part.block * BLOCK,
                         length: part.len * BLOCK,

@@ -40,7 +40,11 @@ impl Part {
     /// Byte offset in the data device of the file's byte `offset`, where it has data.
     pub fn written(&self, offset: u64) -> Option<u64> {
         match self.place {
-            Place::At { byte, unwritten: false, .. } => Some(byte + (offset - self.block * BLOCK)),
+            Place::At {
+                byte,
+                unwritten: false,
+                ..
+            } => Some(byte + (offset - self.block * BLOCK)),
             _ => None,
         }
     }
@@ -62,7 +66,11 @@ pub(crate) fn parts(
     let complete = list.len() < max;
     for extent in list.iter().filter_map(|e| e.clip(&range)) {
         if extent.block > next {
-            found.push(Part { block: next, len: extent.block - next, place: Place::Hole });
+            found.push(Part {
+                block: next,
+                len: extent.block - next,
+                place: Place::Hole,
+            });
             next = extent.block;
         }
         if found.len() >= max {
@@ -76,7 +84,11 @@ pub(crate) fn parts(
                 private: piece.private,
                 unwritten: extent.unwritten,
             };
-            found.push(Part { block: next, len: piece.len, place });
+            found.push(Part {
+                block: next,
+                len: piece.len,
+                place,
+            });
             next += piece.len;
         }
         if next < extent.end() || found.len() >= max {
@@ -84,7 +96,11 @@ pub(crate) fn parts(
         }
     }
     if complete && next < range.end {
-        found.push(Part { block: next, len: range.end - next, place: Place::Hole });
+        found.push(Part {
+            block: next,
+            len: range.end - next,
+            place: Place::Hole,
+        });
     }
     Ok(found)
 }

@@ -25,20 +25,17 @@ enum Found {
 }
 
 impl Fs {
-    fn find(
-        &self,
-        gate: &Entered<'_>,
-        ino: Ino,
-        range: &Range<u64>,
-        max: usize,
-    ) -> Result<Found> {
+    fn find(&self, gate: &Entered<'_>, ino: Ino, range: &Range<u64>, max: usize) -> Result<Found> {
         let g = self.thin().geometry();
         let chunks = self.volume.chunks();
         gate.view(|r| {
             let item = read_file(r, ino)?;
             let end = item.size.min(range.end);
             if range.start >= end {
-                return Ok(Found::Parts { parts: Vec::new(), end: range.start });
+                return Ok(Found::Parts {
+                    parts: Vec::new(),
+                    end: range.start,
+                });
             }
             if item.flags & flag::INLINE != 0 {
                 let bytes = r.get(&Key::new(ino, kind::INLINE, 0))?;
@@ -46,7 +43,7 @@ impl Fs {
                 return Ok(Found::Inline { bytes, end });
             }
             let blocks = blocks_of(&(range.start..end));
-            let parts = parts(r, &|c| chunks.refs(c), g, ino, blocks, max)?;
+            let parts = parts(r, &|c| chunks.sharers(c), g, ino, blocks, max)?;
             Ok(Found::Parts { parts, end })
         })
     }

@@ -48,7 +48,10 @@ fn last_pieces(
             None => g.first(g.vchunk(last - 1)).max(e.at),
         };
         let block = e.block + (start - e.at);
-        pieces.push(Piece { file: block..e.end(), blocks: start..last });
+        pieces.push(Piece {
+            file: block..e.end(),
+            blocks: start..last,
+        });
         end = block;
     }
     Ok((pieces, false))
@@ -116,7 +119,8 @@ impl Fs {
                 if item.flags & TRUNCATING != 0 {
                     return Ok(Step::Unfinished);
                 }
-                self.resize(gate, ino, &item, size, kill_suidgid).map(Step::Done)
+                self.resize(gate, ino, &item, size, kill_suidgid)
+                    .map(Step::Done)
             })?;
             match step {
                 Step::Done(true) => return Ok(()),
@@ -245,7 +249,9 @@ impl Fs {
 /// Cuts the bytes of a file kept in the tree.
 fn cut_inline(op: &mut Op<'_>, ino: Ino, item: &mut InodeItem, size: u64) -> Result<()> {
     let key = Key::new(ino, kind::INLINE, 0);
-    let Some(mut bytes) = op.get(&key)? else { return Ok(()) };
+    let Some(mut bytes) = op.get(&key)? else {
+        return Ok(());
+    };
     if size == 0 {
         op.delete(key);
         item.flags &= !flag::INLINE;
@@ -255,3 +261,7 @@ fn cut_inline(op: &mut Op<'_>, ino: Ino, item: &mut InodeItem, size: u64) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "truncate_tests.rs"]
+mod tests;

@@ -24,9 +24,17 @@ const PASSAGE: u64 = 4 << 20;
 const PLANS: usize = 1000;
 
 /// Keys of one step at worst: see `docs/design.md`.
-pub(super) const WRITE: Need = Need { keys: 192, bytes: 12 << 10, frees: false };
+pub(super) const WRITE: Need = Need {
+    keys: 192,
+    bytes: 12 << 10,
+    frees: false,
+};
 /// The same for a write of few blocks.
-const SMALL_WRITE: Need = Need { keys: 72, bytes: 8 << 10, frees: false };
+const SMALL_WRITE: Need = Need {
+    keys: 72,
+    bytes: 8 << 10,
+    frees: false,
+};
 const SMALL: u64 = 64 << 10;
 
 static ZERO_BLOCK: [u8; BLOCK as usize] = [0; BLOCK as usize];
@@ -50,7 +58,7 @@ struct Plan {
     inline: Option<Vec<u8>>,
     parts: Vec<Part>,
     probes: BTreeMap<u64, Probe>,
-    /// Virtual block behind the file's block before the range.
+    /// Virtual block behind the file's block before the range, if that one is private.
     after: Option<VBlock>,
 }
 
@@ -66,10 +74,23 @@ impl Fs {
         kill_suidgid: bool,
     ) -> Result<()> {
         self.writable()?;
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX);
-        let Some(end) = end else { return posix(libc::EFBIG) };
-        let effect = Effect { times, kill: kill_suidgid, extend: true, quiet: false };
-        let need = if data.len() as u64 <= SMALL { SMALL_WRITE } else { WRITE };
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= SIZE_MAX);
+        let Some(end) = end else {
+            return posix(libc::EFBIG);
+        };
+        let effect = Effect {
+            times,
+            kill: kill_suidgid,
+            extend: true,
+            quiet: false,
+        };
+        let need = if data.len() as u64 <= SMALL {
+            SMALL_WRITE
+        } else {
+            WRITE
+        };
         let mut next = offset;
         while next < end {
             let step = self.passage(need, |gate| {
@@ -120,7 +141,9 @@ impl Fs {
                 || (plan.item.blocks == 0 && plan.item.size <= INLINE_MAX && !effect.quiet);
             if wants_inline {
                 if range.end <= INLINE_MAX {
-                    return self.write_inline(gate, ino, offset, data, effect).map(Step::Done);
+                    return self
+                        .write_inline(gate, ino, offset, data, effect)
+                        .map(Step::Done);
                 }
                 if let Some(bytes) = &plan.inline {
                     self.spill(gate, ino, &plan.item, bytes)?;
@@ -137,19 +160,27 @@ impl Fs {
     fn plan(&self, gate: &Entered<'_>, ino: Ino, bytes: &Range<u64>) -> Result<Plan> {
         let g = self.thin().geometry();
         let chunks = self.volume.chunks();
-        let refs = |c| chunks.refs(c);
+        let refs = |c| chunks.sharers(c);
         let blocks = blocks_of(bytes);
         gate.view(|r| {
             let item = read_file(r, ino)?;
-            let mut plan =
-                Plan { item, inline: None, parts: Vec::new(), probes: BTreeMap::new(), after: None };
+            let mut plan = Plan {
+                item,
+                inline: None,
+                parts: Vec::new(),
+                probes: BTreeMap::new(),
+                after: None,
+            };
             if item.flags & flag::INLINE != 0 {
                 plan.inline = Some(inline_bytes(r, ino)?);
                 return Ok(plan);
             }
             plan.parts = parts(r, &refs, g, ino, blocks.clone(), PARTS)?;
             for part in &plan.parts {
-                if let Place::At { at, private: false, .. } = part.place {
+                if let Place::At {
+                    at, private: false, ..
+                } = part.place
+                {
                     for v in g.vchunks(&(at..at + part.len)) {
                         if let Some(found) = probe(r, &refs, g, v)? {
                             plan.probes.insert(v, found);
@@ -157,11 +188,16 @@ impl Fs {
                     }
                 }
             }
+            let in_place = |p: &Part| matches!(p.place, Place::At { private: true, .. });
             if let Some(before) = blocks.start.checked_sub(1)
+                && !plan.parts.iter().all(in_place)
                 && let Some(e) = extent_below(r, ino, before)?
                 && e.end() > before
             {
-                plan.after = Some(e.at + (before - e.block) + 1);
+                // Behind a shared block is no place to go on.
+                let at = e.at + (before - e.block);
+                let private = probe(r, &refs, g, g.vchunk(at))?.is_some_and(|p| p.private);
+                plan.after = private.then_some(at + 1);
             }
             Ok(plan)
         })
@@ -194,11 +230,21 @@ impl Fs {
                 }
                 return Ok(());
             }
-            let written = plan.parts.first().is_some_and(|p| p.written(bytes.start).is_some());
-            let zeros = ZERO_BLOCK.get(..(bytes.end - bytes.start) as usize).unwrap_or_default();
-            let effect = Effect { quiet: true, ..Effect::default() };
+            let written = plan
+                .parts
+                .first()
+                .is_some_and(|p| p.written(bytes.start).is_some());
+            let zeros = ZERO_BLOCK
+                .get(..(bytes.end - bytes.start) as usize)
+                .unwrap_or_default();
+            let effect = Effect {
+                quiet: true,
+                ..Effect::default()
+            };
             if !written
-                || self.write_blocks(gate, ino, bytes.start, zeros, effect, &plan)?.is_some()
+                || self
+                    .write_blocks(gate, ino, bytes.start, zeros, effect, &plan)?
+                    .is_some()
             {
                 return Ok(());
             }
@@ -225,6 +271,9 @@ impl Fs {
         }
         if effect.times {
             item.modified(Time::now());
+        } else if !effect.quiet {
+            // Written back by the kernel, which sets the times itself: content changed all the same.
+            item.version = item.version.wrapping_add(1);
         }
         write_inode(op, ino, &item);
         Ok(())
@@ -268,12 +317,21 @@ impl Fs {
         let mut new = None;
         if !block.is_empty() {
             block.resize(BLOCK as usize, 0);
-            let grants = txn.take(&Want { blocks: 1, after: None, large: false })?;
+            let grants = txn.take(&Want {
+                blocks: 1,
+                after: None,
+                large: false,
+            })?;
             txn.promise()?;
             for grant in grants {
                 let g = self.thin().geometry();
                 txn.write(g.byte(grant.chunk, g.place(grant.at)), &block)?;
-                new = Some(Extent { block: 0, at: grant.at, len: 1, unwritten: false });
+                new = Some(Extent {
+                    block: 0,
+                    at: grant.at,
+                    len: 1,
+                    unwritten: false,
+                });
             }
         }
         let done = txn.commit(|op| {
@@ -308,7 +366,12 @@ impl Fs {
         }
         let bytes = offset..end;
         let data = data.get(..(end - offset) as usize).unwrap_or_default();
-        let writer = Writer { fs: self, bytes: &bytes, data, plan };
+        let writer = Writer {
+            fs: self,
+            bytes: &bytes,
+            data,
+            plan,
+        };
         let layout = lay_out(self.thin().geometry(), &plan.parts, &plan.probes, &bytes);
         let mut txn = Txn::new(&self.volume, self.thin(), gate);
         for range in &layout.freed {
@@ -321,7 +384,10 @@ impl Fs {
             writer.fill(&txn, grant, *block)?;
         }
         for part in &layout.private {
-            if let Place::At { byte, unwritten, .. } = part.place {
+            if let Place::At {
+                byte, unwritten, ..
+            } = part.place
+            {
                 writer.overwrite(&txn, part, byte, unwritten)?;
             }
         }
@@ -366,7 +432,12 @@ pub(super) fn inline_bytes(r: &dyn Read, ino: Ino) -> Result<Vec<u8>> {
 pub(super) fn extents_of(fresh: &[(Grant, u64)], range: &Range<u64>) -> Vec<Extent> {
     let inside = fresh.iter().filter(|(_, block)| range.contains(block));
     inside
-        .map(|(g, block)| Extent { block: *block, at: g.at, len: g.len as u32, unwritten: false })
+        .map(|(g, block)| Extent {
+            block: *block,
+            at: g.at,
+            len: g.len as u32,
+            unwritten: false,
+        })
         .collect()
 }
 
@@ -388,7 +459,11 @@ impl Writer<'_> {
             // Only a file that grows block by block gets chunks of its own; holes of a big file
             // filled here and there do not.
             let large = after.is_some() && self.plan.item.blocks >= u64::from(g.blocks);
-            let want = Want { blocks: range.end - range.start, after, large };
+            let want = Want {
+                blocks: range.end - range.start,
+                after,
+                large,
+            };
             let mut block = range.start;
             for grant in txn.take(&want)? {
                 placed.push((grant, block));
@@ -410,16 +485,27 @@ impl Writer<'_> {
         {
             return Some(grant.at + grant.len);
         }
-        self.plan.parts.iter().find(|p| p.end() == block).and_then(|p| match p.place {
-            Place::At { at, private: true, .. } => Some(at + p.len),
-            _ => None,
-        })
+        self.plan
+            .parts
+            .iter()
+            .find(|p| p.end() == block)
+            .and_then(|p| match p.place {
+                Place::At {
+                    at, private: true, ..
+                } => Some(at + p.len),
+                _ => None,
+            })
     }
 
     /// Copies shared chunks, and writes what belongs into the copies.
     fn copy_chunks(&self, txn: &mut Txn<'_>, layout: &Layout) -> Result<()> {
         let g = self.fs.thin().geometry();
-        for CopyRun { vchunk, from, count } in &layout.copies {
+        for CopyRun {
+            vchunk,
+            from,
+            count,
+        } in &layout.copies
+        {
             for m in txn.relocate(*vchunk, *from, *count)? {
                 for i in 0..u64::from(m.count) {
                     let v = m.vchunk + i;
@@ -450,7 +536,9 @@ impl Writer<'_> {
         let g = self.fs.thin().geometry();
         let mut joined: Option<(Part, u64, bool)> = None;
         for part in &layout.moved {
-            let Place::At { at, unwritten, .. } = part.place else { continue };
+            let Place::At { at, unwritten, .. } = part.place else {
+                continue;
+            };
             let v = g.vchunk(at);
             if !range.contains(&v) {
                 continue;
@@ -507,7 +595,9 @@ impl Writer<'_> {
 
     fn slice(&self, range: Range<u64>) -> &[u8] {
         let start = self.bytes.start;
-        self.data.get((range.start - start) as usize..(range.end - start) as usize).unwrap_or(&[])
+        self.data
+            .get((range.start - start) as usize..(range.end - start) as usize)
+            .unwrap_or(&[])
     }
 
     /// Writes whole blocks `file` (bytes) at `byte`. The first and the last may be covered in part:
@@ -546,13 +636,24 @@ impl Writer<'_> {
             }
             return txn.write(byte, &buf);
         }
-        let head = file.start..if from == file.start { file.start } else { file.start + BLOCK };
-        let tail = if to == file.end { file.end } else { file.end - BLOCK }..file.end;
+        let head = file.start..if from == file.start {
+            file.start
+        } else {
+            file.start + BLOCK
+        };
+        let tail = if to == file.end {
+            file.end
+        } else {
+            file.end - BLOCK
+        }..file.end;
         for edge in [head.clone(), tail.clone()] {
             if !edge.is_empty() {
                 self.whole_blocks(txn, edge.clone(), byte + (edge.start - file.start), old)?;
             }
         }
-        txn.write(byte + (head.end - file.start), self.slice(head.end..tail.start))
+        txn.write(
+            byte + (head.end - file.start),
+            self.slice(head.end..tail.start),
+        )
     }
 }
