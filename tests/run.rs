@@ -256,15 +256,21 @@ fn signals_reach_the_program() {
             r.signal(signal);
             assert_eq!((r.line().as_str(), r.code()), ("got", Some(42)), "{signal}");
         }
-        // With an init process the program ends as it would outside.
-        let mut r = start(&["--init"], "echo ready; exec sleep 1000");
-        r.signal("TERM");
-        assert_eq!(r.code(), Some(128 + 15));
-        // Without, process 1 does what it likes; killing the command kills it all, and --rm happens.
-        let mut r = start(&["--name", "gone"], "echo ready; exec sleep 1000");
+        // What it does not handle ends it, as it would outside; process 1 or not.
+        for words in [&[][..], &["--init"]] {
+            for (signal, number) in [("TERM", 15), ("INT", 2), ("USR1", 10)] {
+                let mut r = start(words, "echo ready; exec sleep 1000");
+                r.signal(signal);
+                assert_eq!(r.code(), Some(128 + number), "{words:?} {signal}");
+            }
+        }
+        assert_eq!(pool.names(), [""; 0], "--rm happens after signals too");
+        // What it ignores does nothing.
+        let mut r = start(&["--name", "gone"], "trap '' TERM; echo ready; exec sleep 1000");
         r.signal("TERM");
         std::thread::sleep(Duration::from_millis(200));
-        assert!(r.0.try_wait().unwrap().is_none(), "process 1 ignores what it does not handle, as in podman");
+        assert!(r.0.try_wait().unwrap().is_none());
+        // Killing the command kills it all.
         r.signal("KILL");
         assert_eq!(r.code(), None);
         eventually("the container's end", || text(&pool.cowfs(["containers"]).stdout).lines().all(|l| !l.contains("mounted")));

@@ -155,7 +155,7 @@ fn attempt(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     let mut found = find(args, cx)?;
     let result = enter(args, cx, &mut found, runtime);
     // Nothing ran in it: nobody misses it.
-    let unused = found.created && matches!(result, Err(_) if !found.started);
+    let unused = found.created && !found.started;
     if args.rm || unused {
         let removed = found.call(cx, &Request::Remove { names: vec![found.name.clone()], force: false });
         if let Err(e) = removed.map(drop).or_else(gone_is_gone) {
