@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{need_fuse, need_program};
+use common::{OpenDevice, need_fuse, need_program};
 use cowfs::base::Error;
 use cowfs::fuse::{How, MountOptions, Prepared, Unmount, mount, mountinfo, prepare, unmount};
 use fuser::{
@@ -431,30 +431,4 @@ fn inside_a_user_namespace() {
     ];
     let _open = OpenDevice::new();
     again("inside_a_user_namespace", &through, dir.path());
-}
-
-/// /dev/fuse open to all, as on a desktop, until dropped. fusermount3 too opens it as the user.
-struct OpenDevice(
-    std::fs::Permissions,
-    #[expect(dead_code, reason = "held")] std::sync::MutexGuard<'static, ()>,
-);
-
-impl OpenDevice {
-    fn new() -> OpenDevice {
-        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-        let before = std::fs::metadata("/dev/fuse").unwrap().permissions();
-        std::fs::set_permissions(
-            "/dev/fuse",
-            std::os::unix::fs::PermissionsExt::from_mode(0o666),
-        )
-        .unwrap();
-        OpenDevice(before, one)
-    }
-}
-
-impl Drop for OpenDevice {
-    fn drop(&mut self) {
-        let _ = std::fs::set_permissions("/dev/fuse", self.0.clone());
-    }
 }

@@ -32,7 +32,7 @@ use crate::daemon::{Client, Ended, Inspect, MountOptions, Raw, Request, Response
 use crate::pool::Kind;
 use clap::builder::NonEmptyStringValueParser;
 use inside::{Inside, Root};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,7 @@ const OWN_FAILURE: u8 = 125;
 /// The container's root is mounted in namespaces of its own, with the host's network. Exit codes are the
 /// program's; 128 and a signal's number; 127: not found; 126: not executable; 125: cowfs failed.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "cowfs run [OPTIONS] IMAGE|CONTAINER|ARCHIVE [--] [CMD]...")]
 pub struct Args {
     /// Remove the container afterwards
     #[arg(long)]
@@ -96,12 +97,25 @@ pub struct Args {
     /// Accepted: the terminal is always the caller's
     #[arg(short, long)]
     tty: bool,
-    /// Container, image, or path of an archive or root directory
-    #[arg(value_name = "IMAGE|CONTAINER|ARCHIVE")]
-    word: OsString,
-    /// Program and its words; none: the image's
-    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<OsString>,
+    /// Container, image, or path of an archive or root directory; then the program and its words (none: the
+    /// image's). Everything after the first word is the program's
+    #[arg(value_name = "IMAGE|CONTAINER|ARCHIVE [--] [CMD...]", required = true, num_args = 1.., trailing_var_arg = true)]
+    words: Vec<OsString>,
+}
+
+impl Args {
+    /// What to run it in.
+    fn word(&self) -> &OsStr {
+        self.words.first().map(OsString::as_os_str).unwrap_or_default()
+    }
+
+    /// What to run; nothing: what the image says.
+    fn command(&self) -> &[OsString] {
+        match self.words.get(1..) {
+            Some([dashes, rest @ ..]) if dashes == "--" => rest,
+            rest => rest.unwrap_or_default(),
+        }
+    }
 }
 
 /// Why the program never ran: what to say, and the exit code.
@@ -197,7 +211,7 @@ impl Found {
 
 /// What the word means: a container, an image, or a path, in this order.
 fn find(args: &Args, cx: &Context) -> Result<Found> {
-    let word = args.word.to_str();
+    let word = args.word().to_str();
     // These cannot be names.
     let path_alone = word.is_none_or(|w| w == "-" || w.starts_with(['/', '.']));
     if let (Some(word), false) = (word, path_alone)
@@ -213,13 +227,13 @@ fn find(args: &Args, cx: &Context) -> Result<Found> {
             Err(e) => return Err(e),
         }
     }
-    let path = Path::new(&args.word);
+    let path = Path::new(args.word());
     if path != Path::new("-") && !path.exists() {
         let what = if path_alone { "file or directory" } else { "container, image or file" };
         return Err(Error::NotFound(format!("there is no {what} '{}'", path.display())));
     }
-    let mut client = cx.client_creating()?;
-    let image = import(&mut client, path)?;
+    let image = super::import::import(path, None, cx)?;
+    let mut client = cx.client()?;
     let it = inspect(&mut client, &image)?;
     found(args, client, it)
 }
@@ -246,8 +260,8 @@ fn found(args: &Args, mut client: Client, it: Inspect) -> Result<Found> {
         }
         if let Some(m) = it.mounted.first() {
             return Err(Error::Busy(format!(
-                "container {} is in use at {} (process {}); a volume has one mount: end that first, or 'cowfs clone' it",
-                it.row.name, m.dir, m.pid
+                "container {} is in use at {}; a volume has one mount: end that first, or 'cowfs clone' it",
+                it.row.name, m.dir
             )));
         }
         return Ok(Found { client, name: it.row.name, config, created: false, started: false });
@@ -259,22 +273,9 @@ fn found(args: &Args, mut client: Client, it: Inspect) -> Result<Found> {
     }
 }
 
-fn import(client: &mut Client, path: &Path) -> Result<String> {
-    let source: OwnedFd = if path == Path::new("-") {
-        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| Error::io("standard input", e.into()))?
-    } else {
-        std::fs::File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?.into()
-    };
-    let request = Request::Import { source: Raw::from(path), name: None };
-    match client.call(&request, &[source.as_fd()])? {
-        Response::Name(name) => Ok(name),
-        _ => Err(unexpected()),
-    }
-}
-
 /// Runs the program in the container, and ends the mount.
 fn enter(args: &Args, cx: &Context, found: &mut Found, runtime: Option<runtime::Runtime>) -> Result<Exit, Failure> {
-    let spec = spec::spec(args, &args.command, found.config.as_ref(), &found.name)?;
+    let spec = spec::spec(args, args.command(), found.config.as_ref(), &found.name)?;
     let user_namespace = !idmap::may_unshare().map_err(|e| Error::io("capabilities of this process", e))?;
     let mut ids = user_namespace.then(idmap::IdMap::of_caller);
     // Devices in an image are data: only those of /dev are real.
@@ -282,16 +283,18 @@ fn enter(args: &Args, cx: &Context, found: &mut Found, runtime: Option<runtime::
     let root = Root::Volume { source: format!("container={}", found.name), options: Box::new(options) };
     let inside = Inside { spec, root, runtime, user_namespace };
     let mut mount = None;
+    // In listings: it is nowhere that others could see.
+    let place = format!("(cowfs run, process {})", std::process::id());
     let client = &mut found.client;
     let mut serve = |device: OwnedFd, connection: u32| -> Result<()> {
         let request = Request::Mount {
             name: found.name.clone(),
-            dir: Raw::from("/"),
+            dir: Raw::from(place.as_str()),
             options: MountOptions { pid: std::process::id(), ..Default::default() },
         };
         let Response::Mounted(it) = client.call(&request, &[device.as_fd()])? else { return Err(unexpected()) };
         mount = Some(it.id);
-        client.call(&Request::Attached { mount: it.id, connection: connection.into() }, &[])?;
+        client.call(&Request::Attached { mount: it.id, connection }, &[])?;
         Ok(())
     };
     let outcome = engine::go(&inside, ids.as_mut(), &mut serve, &warn);

@@ -183,6 +183,11 @@ impl Fs {
         Ok(())
     }
 
+    /// Whether a further name of the inode is there.
+    pub(crate) fn has_link(&self, r: &dyn Read, ino: Ino, place: Place) -> Result<bool> {
+        Ok(self.find_link(r, ino, place)?.found().is_some())
+    }
+
     fn find_link(&self, r: &dyn Read, ino: Ino, (dir, cookie): Place) -> Result<Slot<()>> {
         let first = self.names.link(dir, cookie);
         search(r, (ino, kind::LINK), first, 1, &mut |value| {

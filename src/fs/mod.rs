@@ -6,6 +6,7 @@
 
 mod acl;
 mod attr;
+mod check;
 mod create;
 mod data;
 mod diff;

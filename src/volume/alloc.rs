@@ -462,13 +462,12 @@ impl Search<'_> {
         if let Some(v) = next
             && let Some(i) = alloc.ahead.iter().position(|a| a.0 == v)
             && let Some((start, end)) = alloc.ahead.remove(i)
+            && end - start >= count
         {
-            if end - start >= count {
-                if end - start > count {
-                    alloc.ahead.push_back((start + count, end));
-                }
-                return start;
+            if end - start > count {
+                alloc.ahead.push_back((start + count, end));
             }
+            return start;
         }
         // Numbers cost nothing: a growing file gets some more, so that it stays one run.
         let spare = if large || count >= 4 {

@@ -33,9 +33,9 @@ impl Earth {
     }
 
     /// What the update of an operation does.
-    fn commit(&self, alloc: &Mutex<Alloc>, taken: &Taken, frees: &[Range<VBlock>]) {
+    fn commit(&self, alloc: &Mutex<Alloc>, taken: &Taken, frees: Option<Range<VBlock>>) {
         let mut freeing = Vec::new();
-        for range in frees {
+        for range in &frees {
             for v in G.vchunks(range) {
                 let (place, n) = G.part(range, v);
                 if n < G.blocks {
@@ -48,7 +48,7 @@ impl Earth {
         let (uses, stale) = (taken.grants.clone(), taken.stale.clone());
         let edits = Edits {
             uses,
-            frees: frees.to_vec(),
+            frees: frees.into_iter().collect(),
             stale,
             ..Edits::default()
         };
@@ -163,12 +163,12 @@ fn large_pieces_take_whole_chunks() {
     let alloc = Mutex::new(Alloc::new(G));
     let a = take(&alloc, &earth, &want(33, None, false)).unwrap();
     assert_eq!(spans(&a), [(0, 32, 0), (32, 1, 2)], "the tail is packed");
-    earth.commit(&alloc, &a, &[]);
+    earth.commit(&alloc, &a, None);
     // A file that grows goes on in its chunk, then in chunks of its own, whose rest waits.
     let b = take(&alloc, &earth, &want(20, Some(33), true)).unwrap();
     assert_eq!(spans(&b)[0], (33, 15, 2));
     assert_eq!(spans(&b)[1].1, 5);
-    earth.commit(&alloc, &b, &[]);
+    earth.commit(&alloc, &b, None);
     let (at, _, chunk) = spans(&b)[1];
     let c = take(&alloc, &earth, &want(3, None, false)).unwrap();
     assert_ne!(spans(&c)[0].2, chunk, "its rest is not for others");
@@ -182,12 +182,12 @@ fn a_chunk_shared_meanwhile_is_left_alone() {
     let earth = Earth::new(10);
     let alloc = Mutex::new(Alloc::new(G));
     let a = take(&alloc, &earth, &want(4, None, false)).unwrap();
-    earth.commit(&alloc, &a, &[]);
+    earth.commit(&alloc, &a, None);
     earth.tree.borrow_mut().foreign.insert(0);
     let b = take(&alloc, &earth, &want(4, Some(4), false)).unwrap();
     assert_eq!(spans(&b), [(16, 4, 1)]);
     assert_eq!(b.stale, [0], "its PARTIAL item goes");
-    earth.commit(&alloc, &b, &[]);
+    earth.commit(&alloc, &b, None);
     assert_eq!(earth.tree.borrow().partials(), [1]);
     // Moved to a chunk of its own under the same number: found by its item again.
     let run = Run::one(G, 0, 7, Bitmap::full(4)).unwrap();
@@ -205,11 +205,11 @@ fn freed_blocks_wait() {
     let earth = Earth::new(10);
     let alloc = Mutex::new(Alloc::new(G));
     let a = take(&alloc, &earth, &want(12, None, false)).unwrap();
-    earth.commit(&alloc, &a, &[]);
-    earth.commit(&alloc, &Taken::default(), &[0..8]);
+    earth.commit(&alloc, &a, None);
+    earth.commit(&alloc, &Taken::default(), Some(0..8));
     let b = take(&alloc, &earth, &want(8, None, false)).unwrap();
     assert_eq!(spans(&b), [(16, 8, 1)]);
-    earth.commit(&alloc, &b, &[]);
+    earth.commit(&alloc, &b, None);
     // Nor may one who opens the chunk anew.
     alloc.lock().retire(0);
     let c = take(&alloc, &earth, &want(4, Some(2), false)).unwrap();
@@ -233,11 +233,11 @@ fn full_is_no_space_and_nothing_is_kept() {
     ));
     assert_eq!(earth.free.borrow().len(), 2);
     let a = take(&alloc, &earth, &want(31, None, true)).unwrap();
-    earth.commit(&alloc, &a, &[]);
+    earth.commit(&alloc, &a, None);
     // The last block, though it waits for another file.
     let b = take(&alloc, &earth, &want(1, None, false)).unwrap();
     assert_eq!((b.grants[0].chunk, b.grants[0].len), (1, 1));
-    earth.commit(&alloc, &b, &[]);
+    earth.commit(&alloc, &b, None);
     assert!(matches!(
         take(&alloc, &earth, &want(1, None, false)),
         Err(Error::NoSpace)
@@ -291,7 +291,7 @@ fn nothing_twice() {
                     if rng.random_range(0..4) == 0 {
                         alloc.lock().give_back(&taken.grants, &earth);
                     } else {
-                        earth.commit(&alloc, &taken, &[]);
+                        earth.commit(&alloc, &taken, None);
                     }
                 }
                 8 => {
@@ -301,7 +301,7 @@ fn nothing_twice() {
                         continue;
                     };
                     young.insert(*place);
-                    earth.commit(&alloc, &Taken::default(), &[*b..*b + 1]);
+                    earth.commit(&alloc, &Taken::default(), Some(*b..*b + 1));
                 }
                 _ if rng.random_range(0..5) == 0 => {
                     earth.released.set(earth.released.get() + 1);

@@ -221,3 +221,29 @@ impl Drop for Mounted {
         }
     }
 }
+
+/// /dev/fuse open to all, as on a desktop, until dropped. fusermount3 too opens it as the user.
+pub struct OpenDevice(
+    std::fs::Permissions,
+    #[expect(dead_code, reason = "held")] std::sync::MutexGuard<'static, ()>,
+);
+
+impl OpenDevice {
+    pub fn new() -> OpenDevice {
+        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+        let before = std::fs::metadata("/dev/fuse").unwrap().permissions();
+        std::fs::set_permissions(
+            "/dev/fuse",
+            std::os::unix::fs::PermissionsExt::from_mode(0o666),
+        )
+        .unwrap();
+        OpenDevice(before, one)
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        let _ = std::fs::set_permissions("/dev/fuse", self.0.clone());
+    }
+}

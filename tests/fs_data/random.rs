@@ -88,7 +88,7 @@ impl Test {
         match what {
             0..40 => {
                 let data = pattern(len, seed);
-                fs.write(ino, offset, &data, seed % 2 == 0, false).unwrap();
+                fs.write(ino, offset, &data, seed.is_multiple_of(2), false).unwrap();
                 fill(bytes, end);
                 bytes[offset as usize..end as usize].copy_from_slice(&data);
             }
@@ -112,7 +112,7 @@ impl Test {
                 }
             }
             66..71 => {
-                let keep_size = seed % 2 == 0;
+                let keep_size = seed.is_multiple_of(2);
                 fs.fallocate(ino, offset..end, Fallocate::ZeroRange { keep_size })
                     .unwrap();
                 if !keep_size {
@@ -124,7 +124,7 @@ impl Test {
                 }
             }
             71..77 => {
-                let keep_size = seed % 2 == 0;
+                let keep_size = seed.is_multiple_of(2);
                 fs.fallocate(ino, offset..end, Fallocate::Allocate { keep_size })
                     .unwrap();
                 if !keep_size {

@@ -102,10 +102,11 @@ impl World {
         }
     }
 
-    /// Counts found by walking equal those stored, nothing lost.
+    /// Counts found by walking equal those stored, nothing lost; every name fits.
     pub fn check(&self) {
         let report = self.pool.check(&|_, _| {}).unwrap();
         assert!(report.problems.is_empty(), "{:#?}", report.problems);
+        assert_eq!(self.fs.check().unwrap(), Vec::<String>::new());
     }
 
     /// Inodes in the volume, those without a name too.

@@ -2,7 +2,9 @@
 //! must be refused without leaving a trace.
 
 mod archives;
+mod compare;
 mod hostile;
 mod layers;
+mod real;
 mod roots;
 mod support;

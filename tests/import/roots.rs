@@ -49,7 +49,7 @@ fn a_root_tar_in_every_compression_and_from_a_pipe() {
 }
 
 /// A tree with everything an ordinary user can make (and devices, if root).
-fn make_tree(dir: &Path) {
+pub fn make_tree(dir: &Path) {
     std::fs::create_dir_all(dir.join("etc/deep")).unwrap();
     std::fs::write(dir.join("etc/passwd"), "root").unwrap();
     std::fs::hard_link(dir.join("etc/passwd"), dir.join("etc/deep/linked")).unwrap();

@@ -35,9 +35,11 @@ impl IdMap {
         let mut map = IdMap { uid, gid, subuids: read("/etc/subuid"), subgids: read("/etc/subgid"), warning: None };
         let who = name.unwrap_or_else(|| uid.to_string());
         if map.subuids.is_empty() || map.subgids.is_empty() {
+            let free = first_free();
+            let last = free.saturating_add(65535);
             map.single(format!(
                 "no ids for {who} in /etc/subuid and /etc/subgid, so only user 0 exists in the container and chown to others cannot work; \
-                 root can add some: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}"
+                 root can add some: usermod --add-subuids {free}-{last} --add-subgids {free}-{last} {who}"
             ));
         } else if program("newuidmap").is_none() || program("newgidmap").is_none() {
             map.single(
@@ -146,6 +148,24 @@ pub fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
             (count > 0 && u32::checked_add(first, count).is_some()).then_some(Range { first, count })
         })
         .collect()
+}
+
+/// Above all that is given out, in both files.
+fn first_free() -> u32 {
+    let ends = ["/etc/subuid", "/etc/subgid"].map(|f| end(&std::fs::read_to_string(f).unwrap_or_default()));
+    ends.into_iter().max().unwrap_or(0).max(FIRST)
+}
+
+/// Where useradd(8) begins to give out ids.
+const FIRST: u32 = 100_000;
+
+fn end(text: &str) -> u32 {
+    let line = |l: &str| -> Option<u32> {
+        let mut words = l.trim().splitn(3, ':').skip(1);
+        let first: u32 = words.next()?.parse().ok()?;
+        first.checked_add(words.next()?.parse().ok()?)
+    };
+    text.lines().filter_map(line).max().unwrap_or(0)
 }
 
 /// The name of a user on this machine.

@@ -15,3 +15,10 @@ fn names_of_users() {
     assert_eq!(user_name(0).as_deref(), Some("root"));
     assert_eq!(user_name(4_000_000_000), None);
 }
+
+#[test]
+fn where_free_ids_begin() {
+    assert_eq!(end("a:100000:65536\nb:300000:10\nbroken:x:y\nc:5:1\nd:4294967295:5\n"), 300010);
+    assert_eq!(end(""), 0);
+    assert!(first_free() >= FIRST);
+}

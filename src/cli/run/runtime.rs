@@ -76,8 +76,9 @@ fn key(runtime: &Runtime) -> Option<String> {
     let m = runtime.path.metadata().ok()?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let ids = IdMap::of_caller();
+    let own = std::env::current_exe().and_then(|p| p.metadata()).map_or(0, |m| m.mtime());
     Some(format!(
-        "{} {} {} {}.{} {} {} {}",
+        "{} {} {} {}.{} {} {} {own} {}",
         runtime.path.display(),
         m.ino(),
         m.size(),
@@ -85,8 +86,19 @@ fn key(runtime: &Runtime) -> Option<String> {
         m.mtime_nsec(),
         boot.trim(),
         ids.is_single(),
-        env!("CARGO_PKG_VERSION")
+        cgroups()
     ))
+}
+
+/// How this machine's control groups look from here: runtimes are particular about it.
+fn cgroups() -> String {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let kinds = table.lines().filter_map(|l| {
+        let place = l.split(' ').nth(4)?;
+        let kind = l.split_once(" - ")?.1.split(' ').next()?;
+        (kind.starts_with("cgroup") || place == "/sys/fs/cgroup").then(|| format!("{kind}@{place}"))
+    });
+    kinds.collect::<Vec<_>>().join(",")
 }
 
 fn memory_file(runtime: &Runtime) -> Option<PathBuf> {

@@ -132,7 +132,7 @@ impl Fs {
             else {
                 return Ok(Next::Hole(left.min(HOLE)));
             };
-            if source.start % BLOCK != 0 || target % BLOCK != 0 {
+            if !source.start.is_multiple_of(BLOCK) || !target.is_multiple_of(BLOCK) {
                 return Ok(Next::Bytes(left.min(STEP)));
             }
             // Whole chunks of this part.

@@ -21,6 +21,8 @@ mod seek;
 mod truncate;
 mod write;
 
+pub(crate) use extent::Extent;
+
 use super::inode::read_inode;
 use super::item::InodeItem;
 use super::{Fs, Piece, StatFs};
@@ -123,7 +125,7 @@ impl Fs {
     }
 
     fn writable(&self) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             posix(libc::EROFS)
         } else {
             Ok(())
