@@ -234,14 +234,14 @@ impl Fs {
         {
             return Err(Error::Quota);
         }
-        // Outside the gate: statfs passes it. What was freed lately counts once a checkpoint has it.
-        if missing > self.statfs()?.free {
-            self.volume.pool().checkpoint()?;
-            if missing > self.statfs()?.free {
-                return Err(Error::NoSpace);
+        self.with_room(|| {
+            let room = self.statfs()?.free;
+            if missing > room {
+                Err(Error::NoSpace)
+            } else {
+                Ok(())
             }
-        }
-        Ok(())
+        })
     }
 
     /// Allocates the holes at the beginning of file blocks `rest`; answers how far that went.
