@@ -234,15 +234,14 @@ impl Fs {
         {
             return Err(Error::Quota);
         }
-        if missing <= self.statfs()?.free {
-            return Ok(());
-        }
-        // Never inside the gate: `statfs` passes it too. Has all that is dead given back, then looks again.
-        match self.passage(Need::READ, |_| Err::<(), _>(Error::NoSpace)) {
-            Ok(()) | Err(Error::NoSpace) if missing <= self.statfs()?.free => Ok(()),
-            Ok(()) => Err(Error::NoSpace),
-            Err(e) => Err(e),
-        }
+        self.with_room(|| {
+            let room = self.statfs()?.free;
+            if missing > room {
+                Err(Error::NoSpace)
+            } else {
+                Ok(())
+            }
+        })
     }
 
     /// Allocates the holes at the beginning of file blocks `rest`; answers how far that went.
