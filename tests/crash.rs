@@ -358,12 +358,19 @@ fn debug_pieces() {
                     if let Ok(p) = fs.pieces(ino, 0..1 << 30) {
                         eprintln!(
                             "   volume {id} ino {ino}: {:?}",
-                            p.iter().map(|p| (p.file_offset, p.length, p.physical, p.shared, p.inline)).collect::<Vec<_>>()
+                            p.iter()
+                                .map(|p| (p.file_offset, p.length, p.physical, p.shared, p.inline))
+                                .collect::<Vec<_>>()
                         );
                     }
                 }
             }
-            eprintln!("moment {} calls {}: {}", world.moments.len(), world.machine.events(), rig::world::brief(step));
+            eprintln!(
+                "moment {} calls {}: {}",
+                world.moments.len(),
+                world.machine.events(),
+                rig::world::brief(step)
+            );
         }
     });
 }

@@ -155,7 +155,7 @@ fn attempt(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     let mut found = find(args, cx)?;
     let result = enter(args, cx, &mut found, runtime);
     // Nothing ran in it: nobody misses it.
-    let unused = found.created && matches!(result, Err(_) if !found.started);
+    let unused = found.created && !found.started;
     if args.rm || unused {
         let removed = found.call(cx, &Request::Remove { names: vec![found.name.clone()], force: false });
         if let Err(e) = removed.map(drop).or_else(gone_is_gone) {
@@ -232,7 +232,9 @@ fn find(args: &Args, cx: &Context) -> Result<Found> {
         let what = if path_alone { "file or directory" } else { "container, image or file" };
         return Err(Error::NotFound(format!("there is no {what} '{}'", path.display())));
     }
-    let image = super::import::import(path, None, cx)?;
+    // What comes through a pipe has no file's name to go by.
+    let own_name = (path == Path::new("-")).then(|| args.name.as_deref().unwrap_or("stdin"));
+    let image = super::import::import(path, own_name, cx)?;
     let mut client = cx.client()?;
     let it = inspect(&mut client, &image)?;
     found(args, client, it)

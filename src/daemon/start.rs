@@ -224,14 +224,17 @@ fn scope_command() -> Option<Vec<String>> {
     Some(words)
 }
 
-/// Whether the last unit named in /proc/self/cgroup is a service.
+/// Units that take their processes along when they stop. A mount unit runs mount(8) for a line of fstab.
+const UNITS: [&str; 3] = [".service", ".mount", ".socket"];
+
+/// Whether the last unit named in /proc/self/cgroup is such a one.
 pub(super) fn in_service(cgroup: &str) -> bool {
     cgroup
         .lines()
         .filter_map(|l| l.splitn(3, ':').nth(2))
         .filter_map(|path| {
             path.rsplit('/')
-                .find(|p| p.ends_with(".service") || p.ends_with(".scope"))
+                .find(|p| UNITS.iter().any(|u| p.ends_with(u)) || p.ends_with(".scope"))
         })
-        .any(|unit| unit.ends_with(".service"))
+        .any(|unit| !unit.ends_with(".scope"))
 }

@@ -13,8 +13,20 @@ pub(super) fn count(value: &[u8]) -> u64 {
 
 impl Pool {
     /// Removes volumes that nobody uses any more, then takes up to `steps` steps on dead trees.
-    /// True: there is more to do.
+    /// What died since the last checkpoint is made durable first. True: there is more to do.
     pub fn reclaim(&self, steps: usize) -> Result<bool> {
+        if self.reclaim_settled(steps)? {
+            return Ok(true);
+        }
+        if steps == 0 || self.fresh_dead.lock().0.is_empty() {
+            return Ok(false);
+        }
+        self.checkpoint()?;
+        self.reclaim_settled(steps)
+    }
+
+    /// The same without what died since the last checkpoint.
+    pub(super) fn reclaim_settled(&self, steps: usize) -> Result<bool> {
         for id in self.leaving()? {
             self.leave(id)?;
         }

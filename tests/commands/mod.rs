@@ -86,11 +86,11 @@ impl World {
         }
     }
 
-    /// All commands as `SOMEBODY`, in a directory of theirs.
-    pub fn of_somebody() -> World {
+    /// All commands as this user, in a directory of theirs.
+    pub fn of(user: u32) -> World {
         let mut world = World::new();
-        std::os::unix::fs::chown(world.dir.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
-        world.user = Some(SOMEBODY);
+        std::os::unix::fs::chown(world.dir.path(), Some(user), Some(user)).unwrap();
+        world.user = Some(user);
         world
     }
 

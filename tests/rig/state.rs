@@ -131,11 +131,10 @@ impl State {
     }
 
     fn find(&self, dir: Ino, name: &[u8]) -> Answer<Option<Ino>> {
-        let names = self.names(dir)?;
         if name.len() > 255 {
             return Err(libc::ENAMETOOLONG);
         }
-        Ok(names.get(name).copied())
+        Ok(self.names(dir)?.get(name).copied())
     }
 
     /// The directory can take a new name.
@@ -177,7 +176,10 @@ impl State {
         match op {
             Op::Lookup { dir, name } => self.find(*dir, name)?.map(Reply::Inode).ok_or(libc::ENOENT),
             Op::Attr { ino } => self.get(*ino).map(|_| Reply::Inode(*ino)),
-            Op::Parent { dir } => self.parent(*dir).map(Reply::Inode),
+            Op::Parent { dir } => match self.get(*dir)?.nlink {
+                0 => Err(libc::ENOENT),
+                _ => self.parent(*dir).map(Reply::Inode),
+            },
             Op::Mknod { dir, name, mode, rdev, cred } => {
                 self.room(*dir, name)?;
                 let mut i = self.inherit(*dir, *mode, cred)?;

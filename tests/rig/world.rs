@@ -600,8 +600,9 @@ impl World {
         let building = self.volumes.iter().find(|(_, v)| v.building).map(|(id, _)| *id);
         self.names += 1;
         let name = format!("v{}-{}", self.names, g.dice.below(1000));
+        let sources: Vec<VolumeId> = ids.iter().copied().filter(|id| !self.volumes[id].building).collect();
         let Some(some) = g.pick(&writable) else {
-            return Step::Create { source: g.pick(&ids), name, kind: Kind::Container };
+            return Step::Create { source: g.pick(&sources), name, kind: Kind::Container };
         };
         if g.dice.below(100) >= pool_percent {
             // Volumes that are being removed or built are worked on too, sealed ones now and then.
@@ -617,7 +618,6 @@ impl World {
             };
         }
         let crowded = ids.len() > 7;
-        let sources: Vec<VolumeId> = ids.iter().copied().filter(|id| !self.volumes[id].building).collect();
         match g.dice.below(100) {
             0..=19 => Step::Sync(some),
             20..=27 => Step::SyncPool,

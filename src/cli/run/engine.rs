@@ -166,11 +166,24 @@ impl Follow<'_> {
             // What the kernel tells of us alone.
             libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP | libc::SIGSYS | libc::SIGPIPE => {}
             libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF | libc::SIGXCPU | libc::SIGXFSZ if a.from_kernel => {}
+            // Process 1 of a namespace survives what it does not handle; here it ends of it, as it would outside.
+            signal if self.started && ends_by_default(signal) && !signals::handles(pid, signal) => {
+                self.interrupted = Some(signal);
+                signals::send(pid, libc::SIGKILL);
+            }
             // The terminal sent it to the whole group, the program among it.
             _ if a.from_kernel && a.signal != libc::SIGCONT => {}
             signal => signals::send(pid, signal),
         }
     }
+}
+
+/// Signals that others send, and that end a process which does nothing about them.
+fn ends_by_default(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF | libc::SIGIO | libc::SIGPWR
+    ) || signal >= libc::SIGRTMIN()
 }
 
 fn ended(pid: i32) -> io::Result<()> {
