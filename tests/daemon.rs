@@ -443,6 +443,34 @@ fn commands_killed_at_any_moment() {
     w.check();
 }
 
+/// A pool whose creation is killed is no pool, and is made by the next who tries.
+#[test]
+fn creations_killed_at_any_moment() {
+    let w = World::new();
+    let mut cut_short = 0;
+    for i in 0..40u64 {
+        let dir = w.path(&format!("pool{i}"));
+        let words = ["pool", "create", dir.to_str().unwrap(), "--size", "1G"];
+        let mut child = w.command(words).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(500 + i * 400));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let again = w.run(words);
+        match again.code {
+            Some(0) => cut_short += 1,
+            _ => {
+                again.fails(4, "holds a pool already");
+            }
+        }
+        assert!(!dir.join("creating").exists());
+        let mut check = w.command(["pool", "check"]);
+        check.env("COWFS_POOL", &dir);
+        assert!(finish(check.spawn().unwrap()).ok().starts_with("clean"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    assert!(cut_short > 0);
+}
+
 /// The daemon killed again and again while commands work on it: what was answered is there.
 #[test]
 fn the_daemon_killed_at_any_moment() {
