@@ -143,7 +143,7 @@ fn the_whole_road() {
     w.sh("snapshot web@one").ok();
     w.run_with_input(["cp", "-", "web:/etc/conf"], b"a=2\n")
         .ok();
-    assert_eq!(w.sh("diff web web@one").ok(), "C /etc/conf\n");
+    assert_eq!(w.sh("diff web web@one").ok(), "C /etc\nC /etc/conf\n");
     assert_eq!(w.sh("diff web base --json").json()[0]["Kind"], "C");
     w.sh("clone web@one copy").ok();
     w.sh("clone web other").ok();

@@ -664,3 +664,39 @@ fn anonymous_reads_and_seeks() {
     assert_eq!(f.read_at(&mut [0; 10], 700_000).unwrap(), 0);
     assert_eq!(f.seek(std::io::SeekFrom::End(-1)).unwrap(), 699_999);
 }
+
+#[test]
+fn a_cold_read_waits_elsewhere() {
+    if !need_fuse() {
+        return;
+    }
+    let mut pool = TempPool::new();
+    let c = pool.container("c");
+    let m = Mounted::new(c.clone(), "");
+    let data = pattern(8 << 20, 12);
+    fs::write(m.join("f"), &data).unwrap();
+    m.unmount();
+    pool.pool.sync().unwrap();
+    let m = Mounted::new(c.clone(), "ro");
+    assert!(fs::read(m.join("f")).unwrap() == data);
+    assert_eq!(
+        m.connection.counters().cold_reads(),
+        0,
+        "just written: in memory"
+    );
+    m.unmount();
+    // What is mapped stays in memory, whatever is asked.
+    let id = c.volume().id();
+    drop(c);
+    let device = File::open(pool.path().join("data")).unwrap();
+    pool.reopen();
+    let c = cowfs::fs::Fs::open(pool.pool.volume(id).unwrap()).unwrap();
+    device.sync_all().unwrap();
+    rustix::fs::fadvise(&device, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let m = Mounted::new(c, "ro");
+    assert!(fs::read(m.join("f")).unwrap() == data);
+    let temp = rustix::fs::statfs(pool.path()).unwrap().f_type;
+    if temp as i64 != libc::TMPFS_MAGIC as i64 {
+        assert!(m.connection.counters().cold_reads() > 0);
+    }
+}

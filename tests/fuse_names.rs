@@ -654,3 +654,64 @@ fn changes_from_outside_are_seen() {
     );
     pool.check();
 }
+
+#[test]
+fn the_ends_of_time() {
+    if !need_fuse() {
+        return;
+    }
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let pool = TempPool::new();
+    let m = Mounted::new(pool.container("c"), "");
+    let f = m.join("f");
+    File::create_new(&f).unwrap();
+    for (sec, nsec, shown) in [
+        (i64::MIN, 5, 0),
+        (i64::MIN + 1, 999_999_999, 999_999_999),
+        (i64::MAX, 999_999_999, 0),
+    ] {
+        let t = Timespec {
+            tv_sec: sec,
+            tv_nsec: nsec,
+        };
+        let both = Timestamps {
+            last_access: t,
+            last_modification: t,
+        };
+        utimensat(CWD, &f, &both, AtFlags::empty()).unwrap();
+        let s = fs::metadata(&f).unwrap();
+        assert_eq!(
+            (s.mtime(), s.mtime_nsec()),
+            (sec, shown),
+            "the kernel cuts the very ends"
+        );
+    }
+}
+
+#[test]
+fn what_the_transport_does_not_know() {
+    if !need_fuse() {
+        return;
+    }
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
+    let pool = TempPool::new();
+    let m = Mounted::new(pool.container("c"), "");
+    let unnamed = open(m.path(), OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR);
+    assert_eq!(unnamed.unwrap_err(), rustix::io::Errno::OPNOTSUPP);
+    File::create_new(m.join("f")).unwrap();
+    let stat = statx(
+        CWD,
+        m.join("f"),
+        AtFlags::empty(),
+        StatxFlags::BTIME | StatxFlags::BASIC_STATS,
+    )
+    .unwrap();
+    assert_eq!(stat.stx_mask & StatxFlags::BTIME.bits(), 0);
+    assert_eq!(stat.stx_nlink, 1);
+    // A file is always ready.
+    let f = File::open(m.join("f")).unwrap();
+    let mut fds = [rustix::event::PollFd::new(&f, rustix::event::PollFlags::IN)];
+    assert_eq!(rustix::event::poll(&mut fds, None), Ok(1));
+    drop(f);
+    m.unmount();
+}

@@ -132,7 +132,11 @@ impl World {
                 everything = true;
                 "checkpoint".into()
             }
-            (19..=45, Some(id)) => self.map(id),
+            (19..=22, Some(_)) => {
+                self.pool.reclaim(20).expect("reclaim");
+                "reclaim".into()
+            }
+            (23..=47, Some(id)) => self.map(id),
             (_, Some(id)) => self.put(id),
         };
         self.moments.push(Moment {

@@ -42,15 +42,24 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
         daemon::log_to(Some(&cx.pool().join(daemon::LOG)));
         let ready = Ready::from_number(number);
         let idle = Some(daemon::Options::usual_idle());
-        let served = daemon::serve(daemon::Options {
+        let options = daemon::Options {
             pool: cx.pool().to_path_buf(),
             ready,
             idle,
+        };
+        // Whoever started us is told why we cannot serve; the log too, unless another was faster.
+        return Ok(match daemon::serve(options) {
+            Ok(()) => 0,
+            Err(e) => {
+                let level = if matches!(e, Error::Locked { .. }) {
+                    log::Level::Debug
+                } else {
+                    log::Level::Error
+                };
+                log::log!(level, "{e}");
+                e.exit_kind() as Exit
+            }
         });
-        if let Err(e) = &served {
-            log::error!("{e}");
-        }
-        return served.map(|()| 0);
     }
     if args.foreground {
         daemon::log_to(None);

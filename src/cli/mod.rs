@@ -32,6 +32,9 @@ mod snapshot;
 mod template;
 mod umount;
 
+#[cfg(test)]
+mod tests;
+
 pub use context::{Context, Exit};
 pub use output::{Out, Table};
 pub use progress::Bar;

@@ -2,11 +2,12 @@
 
 use super::{Bar, Context, Exit, Out, complain, usage};
 use crate::base::{Error, ExitKind, Result};
-use crate::daemon::{Client, Event, Progress, Request, Response, Start};
+use crate::daemon::{Client, Event, Progress, Request, Response};
 use crate::pool::{CheckReport, Config, Pool};
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Prove that a pool is whole
 ///
@@ -65,40 +66,61 @@ fn damaged(e: &Error) -> bool {
         )
 }
 
+/// How long a pool that changes hands (a daemon that leaves, or starts) is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Through the daemon where one runs, else by opening the pool here (which starts none).
 fn report(cx: &Context) -> Result<CheckReport> {
     let bar = Bar::new();
-    match Client::connect(cx.pool(), Start::Never) {
-        Ok(mut client) => {
-            let response = client.call_with(&Request::Check, &[], &mut |event| {
-                if let Event::Progress(p) = event {
-                    bar.show(&p);
-                }
-                Ok(())
-            })?;
-            match response {
-                Response::Checked(r) => Ok(r),
-                other => Err(super::context::unexpected(&other)),
+    let began = Instant::now();
+    loop {
+        match Client::running(cx.pool()) {
+            Ok(Some(client)) => return online(client, &bar),
+            Ok(None) => {}
+            Err(Error::NotFound(_)) => {
+                return Err(Error::NotAPool(cx.pool().display().to_string()));
             }
+            Err(e) => return Err(e),
         }
-        Err(Error::NotFound(_)) if cx.exists() => {
-            let opened = Pool::open_dir(cx.pool(), Config::default())?;
-            let report = opened.pool.check(&|done, total| {
-                bar.show(&Progress {
-                    what: "checking".into(),
-                    done,
-                    total: Some(total),
-                    bytes: false,
-                });
-            });
-            let closed = opened.pool.close();
-            let report = report?;
-            closed?;
-            Ok(report)
+        if !cx.exists() {
+            return Err(Error::NotAPool(cx.pool().display().to_string()));
         }
-        Err(Error::NotFound(_)) => Err(Error::NotAPool(cx.pool().display().to_string())),
-        Err(e) => Err(e),
+        match Pool::open_dir(cx.pool(), Config::default()) {
+            Ok(opened) => return offline(&opened.pool, &bar),
+            Err(Error::Locked { .. }) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50))
+            }
+            Err(e) => return Err(e),
+        }
     }
+}
+
+fn online(mut client: Client, bar: &Bar) -> Result<CheckReport> {
+    let response = client.call_with(&Request::Check, &[], &mut |event| {
+        if let Event::Progress(p) = event {
+            bar.show(&p);
+        }
+        Ok(())
+    })?;
+    match response {
+        Response::Checked(r) => Ok(r),
+        other => Err(super::context::unexpected(&other)),
+    }
+}
+
+fn offline(pool: &Pool, bar: &Bar) -> Result<CheckReport> {
+    let report = pool.check(&|done, total| {
+        bar.show(&Progress {
+            what: "checking".into(),
+            done,
+            total: Some(total),
+            bytes: false,
+        });
+    });
+    let closed = pool.close();
+    let report = report?;
+    closed?;
+    Ok(report)
 }
 
 /// Checks a cowfs pool, as fsck(8) expects it

@@ -2,7 +2,7 @@
 
 use super::{Context, Exit, complain};
 use crate::base::{Error, Result};
-use crate::daemon::{Client, Ended, Event, Mount, Part, Request, Response, Start};
+use crate::daemon::{Client, Ended, Event, Mount, Part, Request, Response};
 use crate::fuse::{MountInfo, Unmount, mountinfo, unmount};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -55,9 +55,9 @@ fn is_mounted(dir: &Path) -> bool {
 
 fn by_name(name: &str, target: &Path, how: Unmount, cx: &Context) -> Result<()> {
     let none = |what: String| Error::NotFound(what);
-    let mut client = match Client::connect(cx.pool(), Start::Never) {
-        Ok(c) => c,
-        Err(Error::NotFound(_)) => {
+    let mut client = match Client::running(cx.pool()) {
+        Ok(Some(c)) => c,
+        Ok(None) | Err(Error::NotFound(_)) => {
             // No daemon, no mounts; what is dead may still be in the way as a directory.
             return unmount(target, how).map(|_| ());
         }
@@ -115,9 +115,10 @@ fn settle(there: &MountInfo, how: Unmount, cx: &Context) -> Result<()> {
         if !pool.is_absolute() || pool.join("metadata").symlink_metadata().is_err() {
             continue;
         }
-        let mut client = match Client::connect(pool, Start::Never) {
-            Ok(c) => c,
-            Err(Error::NotFound(_) | Error::Denied(_)) => continue,
+        let mut client = match Client::running(pool) {
+            Ok(Some(c)) => c,
+            // It made everything durable before it left; or is not ours to ask.
+            Ok(None) | Err(Error::NotFound(_) | Error::Denied(_)) => continue,
             Err(e) => return Err(e),
         };
         let mine = mounts(&mut client)?;

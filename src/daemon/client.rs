@@ -73,6 +73,22 @@ impl Client {
         }
     }
 
+    /// The running daemon of a pool, or none; then also whatever one did last is done: it has let go
+    /// of the pool. (A daemon on its way out is waited for.)
+    pub fn running(pool_dir: &Path) -> Result<Option<Client>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Client::connect(pool_dir, Start::Never) {
+                Ok(client) => return Ok(Some(client)),
+                Err(Error::NotFound(_)) if !locked(pool_dir) || Instant::now() > deadline => {
+                    return Ok(None);
+                }
+                Err(Error::NotFound(_)) => std::thread::sleep(Duration::from_millis(10)),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// None: nobody listens.
     fn try_connect(pool: &Path) -> Result<Option<Client>> {
         let path = pool.join(SOCKET);
@@ -178,6 +194,22 @@ impl Client {
     }
 }
 
+/// Whether some process has the pool open.
+fn locked(pool: &Path) -> bool {
+    use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+    match open(
+        pool.join("lock"),
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    ) {
+        Ok(lock) => {
+            flock(&lock, FlockOperation::NonBlockingLockShared)
+                == Err(rustix::io::Errno::WOULDBLOCK)
+        }
+        Err(_) => false,
+    }
+}
+
 /// Connects through a directory descriptor: a socket's path may only have 107 bytes, a pool's more.
 fn connect_at(path: &Path) -> io::Result<UnixStream> {
     use rustix::fs::{Mode, OFlags, open};
@@ -214,7 +246,9 @@ pub(crate) fn check_owner(pool: &Path) -> Result<()> {
     }
     Err(Error::Denied(match me {
         0 => format!(
-            "the pool {} belongs to user {owner}, and root does not open it; run this as that user ('setpriv --reuid {owner} --clear-groups cowfs ...'), or name another pool with --pool",
+            "the pool {} belongs to user {owner}, and root does not open it; do this as that user: 'setpriv --reuid {owner} --regid {} --clear-groups cowfs --pool {} ...'",
+            pool.display(),
+            meta.gid(),
             pool.display()
         ),
         _ => format!(

@@ -22,6 +22,9 @@ mod volumes;
 mod whereabouts;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{Client, SOCKET, Start};
 pub use logging::init as log_to;
 pub use proto::{

@@ -24,6 +24,8 @@ const CLIENTS_MAX: usize = 256;
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long a pool that nobody uses is kept open, unless said otherwise.
 const IDLE: Duration = Duration::from_secs(5);
+/// Whoever started a daemon is given this long to come, however soon idle ones leave.
+const FIRST: Duration = Duration::from_secs(3);
 
 /// How to run.
 pub struct Options {
@@ -153,6 +155,11 @@ impl Server {
                 }
             } else if let (false, Some(idle)) = (used, self.idle) {
                 let passed = unused_since.elapsed();
+                let idle = if self.state.visited() {
+                    idle
+                } else {
+                    idle.max(FIRST)
+                };
                 if passed >= idle && !self.state.reclaiming() {
                     log::info!("nobody uses {}: leaving", self.dir.display());
                     return;

@@ -26,9 +26,6 @@ pub(super) struct Talk<'a> {
 pub(super) fn serve(state: &Arc<State>, mut wire: Wire, guard: Guard) {
     loop {
         guard.busy(false);
-        if state.draining() && state.mounts.count() == 0 {
-            return;
-        }
         let request = match wire.receive::<Request>() {
             Ok(Some(r)) => r,
             Ok(None) => return,

@@ -63,6 +63,11 @@ impl State {
         self.clients.lock().len()
     }
 
+    /// Whether anybody has come yet.
+    pub fn visited(&self) -> bool {
+        self.next.load(Ordering::Relaxed) > 1
+    }
+
     pub fn admit(self: &Arc<Self>, stream: &UnixStream) -> io::Result<Guard> {
         let stream = stream.try_clone()?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);

@@ -32,25 +32,40 @@ requests! {
 
 /// Counts since the connection began. Requests the transport does not know (STATX, TMPFILE, INTERRUPT) are not seen.
 #[derive(Debug)]
-pub struct Counters([AtomicU64; Request::ALL.len()]);
+pub struct Counters {
+    requests: [AtomicU64; Request::ALL.len()],
+    cold_reads: AtomicU64,
+}
 
 impl Default for Counters {
     fn default() -> Counters {
-        Counters([const { AtomicU64::new(0) }; Request::ALL.len()])
+        Counters {
+            requests: [const { AtomicU64::new(0) }; Request::ALL.len()],
+            cold_reads: AtomicU64::new(0),
+        }
     }
 }
 
 impl Counters {
     pub(super) fn count(&self, request: Request) {
-        if let Some(counter) = self.0.get(request as usize) {
+        if let Some(counter) = self.requests.get(request as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub fn get(&self, request: Request) -> u64 {
-        self.0
+        self.requests
             .get(request as usize)
             .map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn cold(&self) {
+        self.cold_reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads that had to wait for the host's disk, and were left to a worker.
+    pub fn cold_reads(&self) -> u64 {
+        self.cold_reads.load(Ordering::Relaxed)
     }
 
     /// All but FORGET, for which nobody waits.

@@ -1,16 +1,17 @@
 //! One connection's state, and what answering takes beyond a call of `fs`: who asks, what the kernel was told,
 //! what must wait until it forgets.
 
-use super::answer::{answer, guarded};
+use super::answer::{answer, guarded, refuse};
 use super::convert::{FOREVER, Show};
 use super::counters::{Counters, Request as Kind};
 use super::known::Known;
 use super::options::Squash;
+use super::resident::resident;
 use super::touched::Touched;
 use super::workers::later;
 use crate::base::{Ino, Result};
 use crate::fs::{Attr, Cred, Fs, SetAttr};
-use fuser::{Generation, INodeNo, Notifier, ReplyEmpty, ReplyEntry, Request};
+use fuser::{Errno, Generation, INodeNo, Notifier, ReplyData, ReplyEmpty, ReplyEntry, Request};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,6 +176,36 @@ impl Door {
 }
 
 impl Door {
+    /// Answers a READ straight from the window of the data file: its bytes are never looked at here. Gives the reply
+    /// back, unless it may `wait`, where a disk would have to be waited for.
+    pub fn read(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        reply: ReplyData,
+        wait: bool,
+    ) -> Option<ReplyData> {
+        let mut reply = Some(reply);
+        let mut cold = false;
+        let read = guarded(|| {
+            self.fs.read_with(ino, offset, len, |data| {
+                cold = !wait && !resident(data);
+                if !cold && let Some(reply) = reply.take() {
+                    reply.data(data);
+                }
+            })
+        });
+        match (read, reply) {
+            (Ok(()), Some(reply)) if cold => return Some(reply),
+            (Ok(()), Some(reply)) => reply.error(Errno::EIO),
+            (Ok(()), None) => {}
+            (Err(e), Some(reply)) => refuse(Kind::Read, ino, reply, &e),
+            (Err(e), None) => log::error!("read of inode {ino}, already answered: {e}"),
+        }
+        None
+    }
+
     pub fn sync(&self, request: Kind, ino: Ino, reply: ReplyEmpty) {
         let run = || {
             if self.sealed {

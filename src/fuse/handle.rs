@@ -382,21 +382,12 @@ impl Filesystem for Handle {
     ) {
         let door = self.count(Kind::Read);
         door.will_be_read(ino.0);
-        let mut reply = Some(reply);
-        // Straight from the window of the data file into the kernel: its bytes are never looked at here.
-        let read = guarded(|| {
-            door.fs
-                .read_with(ino.0, offset, size.min(MAX_IO) as usize, |data| {
-                    if let Some(reply) = reply.take() {
-                        reply.data(data);
-                    }
-                })
-        });
-        match (read, reply) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(reply)) => reply.error(Errno::EIO),
-            (Err(e), Some(reply)) => refuse(Kind::Read, ino.0, reply, &e),
-            (Err(e), None) => log::error!("read of inode {}, already answered: {e}", ino.0),
+        let len = size.min(MAX_IO) as usize;
+        if let Some(reply) = door.read(ino.0, offset, len, reply, false) {
+            door.counters.cold();
+            door.later(move |door| {
+                door.read(ino.0, offset, len, reply, true);
+            });
         }
     }
 
@@ -609,6 +600,21 @@ impl Filesystem for Handle {
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: fuser::AccessFlags, reply: ReplyEmpty) {
         // The kernel checks (default_permissions); it should not even ask.
         self.count(Kind::Access);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: fuser::PollNotifier,
+        _events: fuser::PollEvents,
+        _flags: fuser::PollFlags,
+        reply: fuser::ReplyPoll,
+    ) {
+        // Files are always ready, which the kernel says itself from now on.
+        self.count(Kind::Poll);
         reply.error(Errno::ENOSYS);
     }
 

@@ -15,6 +15,7 @@ mod known;
 pub mod mount;
 pub mod mountinfo;
 pub mod options;
+mod resident;
 pub mod serve;
 mod touched;
 mod workers;

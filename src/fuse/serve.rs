@@ -18,13 +18,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A mount that was made sends its first request at once; without one the descriptor belongs to none.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Threads of one connection at most, however many CPUs there are.
 const MOST_THREADS: usize = 16;
+/// Threads of all connections above which a new one gets a single one.
+const ALL_THREADS: usize = 256;
 
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
@@ -90,14 +92,9 @@ pub fn serve(fs: Arc<Fs>, device: OwnedFd, options: ServeOptions) -> Result<Conn
         notifier: OnceLock::new(),
         jobs: Jobs::default(),
     });
+    let threads = Threads::take(options.threads);
     let mut config = fuser::Config::default();
-    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    let threads = if options.threads == 0 {
-        cpus
-    } else {
-        options.threads
-    };
-    config.n_threads = Some(threads.clamp(1, MOST_THREADS));
+    config.n_threads = Some(threads.0);
     // The kernel knows who may enter: whoever else asks was let in by allow_other or lives in the mount's user namespace.
     let session = Session::from_fd(Handle(door.clone()), device, SessionACL::All, config)
         .map_err(|e| Error::io("the kernel and cowfs do not agree on a FUSE protocol", e))?;
@@ -110,6 +107,7 @@ pub fn serve(fs: Arc<Fs>, device: OwnedFd, options: ServeOptions) -> Result<Conn
             if let Err(e) = session.run() {
                 log::error!("a FUSE connection ended: {e}");
             }
+            drop(threads);
             door.ended();
             end.reach();
         }
@@ -119,6 +117,34 @@ pub fn serve(fs: Arc<Fs>, device: OwnedFd, options: ServeOptions) -> Result<Conn
         .spawn(run)
         .map_err(|e| Error::io("cannot start a thread", e))?;
     Ok(Connection { door, end, number })
+}
+
+/// Threads that take requests, of all connections of this process.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A connection's share of them.
+struct Threads(usize);
+
+impl Threads {
+    /// As many as wanted (0: as CPUs); one alone once there are many: it hands on whatever takes long.
+    fn take(wanted: usize) -> Threads {
+        let cpus = || std::thread::available_parallelism().map_or(2, usize::from);
+        let wanted = if wanted == 0 { cpus() } else { wanted }.clamp(1, MOST_THREADS);
+        let taken = TAKEN.load(Ordering::Relaxed);
+        let share = if taken + wanted > ALL_THREADS {
+            1
+        } else {
+            wanted
+        };
+        TAKEN.fetch_add(share, Ordering::Relaxed);
+        Threads(share)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 /// Waits for the first request and answers the connection's number, where this kernel tells.

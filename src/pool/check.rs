@@ -1,7 +1,8 @@
 //! The check: walks every root and compares what it finds with the stored counts.
 //!
 //! At one moment every root gets a reference of ours, so nothing below can change in place, and the
-//! counts are copied; then the walk goes on beside the writers.
+//! counts are copied; then the walk goes on beside the writers. Checkpoints wait meanwhile: one that
+//! counted our references would make them last.
 
 use super::{CheckReport, Need, Pool, catalog};
 use crate::base::{Error, NodeAddr, Result, VolumeId};
@@ -126,7 +127,6 @@ impl Pool {
                 }
             }
         };
-        drop(_one);
         let mut walk = Walk { pool: self, nodes: HashMap::new(), chunks: HashMap::new(), report: CheckReport::default() };
         walk.report.volumes = walk_roots.iter().filter(|(_, w)| w.starts_with("volume")).count() as u64;
         for (addr, whose) in &walk_roots {
@@ -137,7 +137,7 @@ impl Pool {
         }
         // Address 0 is taken for good.
         *walk.nodes.entry(0).or_insert(0) += 1;
-        self.unpin(pinned)?;
+        self.unpin(&pinned)?;
         let (nodes, chunks) = (std::mem::take(&mut walk.nodes), std::mem::take(&mut walk.chunks));
         walk.report.chunks = chunks.len() as u64;
         compare(&mut walk, "node", &nodes, &node_counts);
@@ -179,46 +179,48 @@ impl Pool {
         Ok(roots)
     }
 
-    /// Gives our references back: those that are the last ones through the dead list.
-    fn unpin(&self, pinned: Vec<NodeAddr>) -> Result<()> {
-        let mut counts: BTreeMap<NodeAddr, u64> = BTreeMap::new();
-        {
+    /// Gives our references back: those that are the last ones through the dead list. The caller
+    /// still keeps checkpoints away: one that counted our references would make them last.
+    fn unpin(&self, pinned: &[NodeAddr]) -> Result<()> {
+        loop {
             let _nobody_else_counts = self.gate.write();
+            let mut tree = self.catalog.tree.write();
+            let mut counts: BTreeMap<NodeAddr, u64> = BTreeMap::new();
             for addr in pinned {
-                if self.node_space.refs(addr) > 1 && Space::drop(&self.node_space, addr, 1).is_ok() {
-                    continue;
+                *counts.entry(*addr).or_insert(0) += 1;
+            }
+            counts.retain(|addr, n| u64::from(self.node_space.refs(*addr)) <= *n);
+            let mut put = || -> Result<()> {
+                let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
+                for addr in counts.keys() {
+                    let key = catalog::dead_key(*addr);
+                    let old = tree.at(&self.nodes).get(&key)?.map_or(0, |v| super::reclaim::count(&v));
+                    changes.insert(key, Some((old + 1).to_le_bytes().to_vec()));
                 }
-                *counts.entry(addr).or_insert(0) += 1;
+                tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes).map(drop)
+            };
+            match put() {
+                Err(Error::Miss(addr)) => {
+                    drop(tree);
+                    drop(_nobody_else_counts);
+                    self.nodes.load(addr)?;
+                }
+                done => {
+                    done?;
+                    for addr in pinned {
+                        // All of them but one that the dead list has now.
+                        if counts.remove(addr).is_none()
+                            && let Err(e) = Space::drop(&self.node_space, *addr, 1)
+                        {
+                            log::error!("node {addr}: {e}");
+                        }
+                    }
+                    self.touched.store(true, std::sync::atomic::Ordering::SeqCst);
+                    self.wake();
+                    return Ok(());
+                }
             }
         }
-        let counts: Vec<_> = counts.into_iter().collect();
-        for some in counts.chunks(32) {
-            let _g = self.enter_catalog(Need::FREE, false)?;
-            loop {
-                let mut tree = self.catalog.tree.write();
-                let mut put = || -> Result<()> {
-                    let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
-                    for (addr, n) in some {
-                        let key = catalog::dead_key(*addr);
-                        let old = tree.at(&self.nodes).get(&key)?.map_or(0, |v| super::reclaim::count(&v));
-                        changes.insert(key, Some((old + n).to_le_bytes().to_vec()));
-                    }
-                    tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes).map(drop)
-                };
-                let done = put();
-                drop(tree);
-                match done {
-                    Err(Error::Miss(addr)) => self.nodes.load(addr)?,
-                    done => {
-                        done?;
-                        break;
-                    }
-                }
-            }
-            self.touched.store(true, std::sync::atomic::Ordering::SeqCst);
-        }
-        self.wake();
-        Ok(())
     }
 
     /// Keys that differ between two volumes' trees, with both values.
@@ -228,8 +230,9 @@ impl Pool {
         b: VolumeId,
         each: &mut dyn FnMut(&Key, Option<&[u8]>, Option<&[u8]>) -> Result<()>,
     ) -> Result<()> {
+        let _no_checkpoint = self.checkpointing.lock();
         let (trees, pinned) = {
-            let _g = self.enter_catalog(Need::FREE, false)?;
+            let _g = self.enter_catalog(Need::READ, false)?;
             let (a, b) = (self.core(a)?, self.core(b)?);
             let (mut trees, mut pinned) = (Vec::new(), Vec::new());
             for core in [a, b] {
@@ -247,7 +250,7 @@ impl Pool {
             (trees, pinned)
         };
         let done = Tree::diff(trees[0], trees[1], &self.nodes, each);
-        self.unpin(pinned)?;
+        self.unpin(&pinned)?;
         done
     }
 }

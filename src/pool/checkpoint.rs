@@ -74,6 +74,7 @@ impl Pool {
     }
 
     fn checkpoint_locked(&self, extra: Option<Extra<'_>>, force: bool, clean: bool) -> Result<()> {
+        super::op::outside();
         self.refuse_if_failed()?;
         if !force && extra.is_none() && !self.touched.swap(false, SeqCst) {
             // Data overwritten in place leaves no record, but has to get to the disk as well.
@@ -121,6 +122,7 @@ impl Pool {
         self.chunks.release(&captured.freed_chunks);
         self.node_space.release(&captured.freed_nodes);
         self.released.store(generation + 1, SeqCst);
+        self.fresh_dead.lock().1.clear();
         *self.superblock.lock() = captured.superblock;
         Ok(())
     }
@@ -158,6 +160,10 @@ impl Pool {
         let generation = self.nodes.generation();
         let nodes = self.nodes.capture();
         let (log_pos, log_seq) = self.log.head();
+        {
+            let (now, captured) = &mut *self.fresh_dead.lock();
+            captured.append(now);
+        }
         let mut tables = self.tables.lock();
         let pages = self.capture_counts(&mut tables).map_err(|e| self.fail(e))?;
         let old = self.superblock.lock();

@@ -37,6 +37,7 @@ impl Pool {
     /// Flushes the volume's data; answers the sequence number up to which that serves. The lock on
     /// `marked` keeps others from marking what is being flushed here.
     pub(super) fn mark_data(&self, core: &Core, _marked: &(u64, u64)) -> Result<u64> {
+        super::op::outside();
         // Whoever held the lock before may have failed to flush: a second flush proves nothing.
         self.refuse_if_failed()?;
         let (ranges, seq) = {

@@ -20,14 +20,14 @@ pub use dir::{boot_identity, Opened};
 pub use op::{Entered, Op};
 
 use self::core::Core;
-use crate::base::{NODE, Result, Time, VolumeId};
+use crate::base::{NODE, NodeAddr, Result, Time, VolumeId};
 use crate::device::Device;
 use crate::space::Space;
 use crate::tree::NodeStore;
 use ::log as logger;
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
@@ -208,6 +208,9 @@ pub struct Pool {
     checkpointed: AtomicU64,
     /// One more than the last generation whose freed space may be used again.
     released: AtomicU64,
+    /// Roots given up since the last checkpoint was captured, and those that it captured but has
+    /// not made durable: a crash may bring their volumes back, so they are not taken apart yet.
+    fresh_dead: Mutex<(BTreeSet<NodeAddr>, BTreeSet<NodeAddr>)>,
     /// Something has changed since the last capture.
     touched: AtomicBool,
     failed: Mutex<Option<String>>,

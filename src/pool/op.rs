@@ -7,6 +7,7 @@ use crate::base::{Error, Result};
 use crate::space::Reservation;
 use crate::tree::{Change, Key, NodeStore, Read, Snapshot, Tree};
 use parking_lot::RwLockReadGuard;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::Ordering;
@@ -19,6 +20,34 @@ pub struct Entered<'a> {
     _gate: RwLockReadGuard<'a, ()>,
     _pool_gate: RwLockReadGuard<'a, ()>,
     _reserved: Reserved<'a>,
+    _inside: Inside,
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread inside a gate must not pass one again, nor wait for a checkpoint: one that waits for
+/// the gate in between would wait for both, and they for it. Tests find out who does.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Inside {
+        outside();
+        INSIDE.set(true);
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
+/// See `Inside`.
+pub(super) fn outside() {
+    debug_assert!(!INSIDE.get(), "this thread is inside the gate already");
 }
 
 /// Ring space and nodes set aside; given back on drop.
@@ -93,9 +122,10 @@ impl Volume {
 
 impl<'a> Entered<'a> {
     pub(super) fn pass(pool: &'a Pool, core: &'a Core, reserved: Reserved<'a>) -> Entered<'a> {
+        let inside = Inside::enter();
         let pool_gate = pool.gate.read();
         let gate = core.gate.read();
-        Entered { pool, core, _gate: gate, _pool_gate: pool_gate, _reserved: reserved }
+        Entered { pool, core, _gate: gate, _pool_gate: pool_gate, _reserved: reserved, _inside: inside }
     }
 
     /// Reads the tree. The closure may run several times (nodes not in memory are read in between).

@@ -130,6 +130,7 @@ impl Pool {
             growing: Mutex::new(()),
             checkpointed: AtomicU64::new(next_seq.saturating_sub(1)),
             released: AtomicU64::new(superblock.generation + 1),
+            fresh_dead: Mutex::default(),
             touched: AtomicBool::new(true),
             failed: Mutex::new(None),
             superblock: Mutex::new(superblock),

@@ -13,8 +13,20 @@ pub(super) fn count(value: &[u8]) -> u64 {
 
 impl Pool {
     /// Removes volumes that nobody uses any more, then takes up to `steps` steps on dead trees.
-    /// True: there is more to do.
+    /// What died since the last checkpoint is made durable first. True: there is more to do.
     pub fn reclaim(&self, steps: usize) -> Result<bool> {
+        if self.reclaim_settled(steps)? {
+            return Ok(true);
+        }
+        if steps == 0 || self.fresh_dead.lock().0.is_empty() {
+            return Ok(false);
+        }
+        self.checkpoint()?;
+        self.reclaim_settled(steps)
+    }
+
+    /// The same without what died since the last checkpoint.
+    pub(super) fn reclaim_settled(&self, steps: usize) -> Result<bool> {
         for id in self.leaving()? {
             self.leave(id)?;
         }
@@ -58,12 +70,27 @@ impl Pool {
         }
     }
 
+    /// The first dead node whose death is durable. Before that a crash may bring its volume back,
+    /// and what the volume shared must not look private to others until then.
+    fn next_dead(&self, snapshot: &dyn Read) -> Result<Option<(Key, Vec<u8>)>> {
+        let mut from = Key::new(0, kind::DEAD, 0);
+        loop {
+            let found = snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD);
+            let Some((key, value)) = found else { return Ok(None) };
+            let (now, captured) = &*self.fresh_dead.lock();
+            if !now.contains(&key.offset) && !captured.contains(&key.offset) {
+                return Ok(Some((key, value)));
+            }
+            match key.successor() {
+                Some(next) => from = next,
+                None => return Ok(None),
+            }
+        }
+    }
+
     fn reclaim_one(&self, tree: &mut Tree) -> Result<bool> {
         let snapshot = tree.at(&self.nodes);
-        let from = Key::new(0, kind::DEAD, 0);
-        let Some((key, value)) = snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD) else {
-            return Ok(false);
-        };
+        let Some((key, value)) = self.next_dead(&snapshot)? else { return Ok(false) };
         let (addr, waiting) = (key.offset, count(&value));
         let refs = u64::from(self.node_space.refs(addr));
         let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
@@ -97,9 +124,21 @@ impl Pool {
         tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes)?;
         self.catalog.set_changed(true);
         self.touched.store(true, std::sync::atomic::Ordering::SeqCst);
-        for _ in 0..gone {
+        if last {
             if let Err(e) = Space::drop(&self.node_space, addr, 1) {
                 log::error!("reclaiming node {addr}: {e}; run 'cowfs pool check'");
+            }
+            self.nodes.discard(addr);
+        } else if !self.node_space.drop_shared(addr, u32::try_from(gone).unwrap_or(u32::MAX)) {
+            // The others left while we looked: the last reference is ours, and what the node refers
+            // to goes with it. It waits again.
+            let mut again = BTreeMap::new();
+            put(&mut again, key, waiting);
+            loop {
+                match tree.apply(&self.nodes, &self.chunks, self.chunk_size, &again) {
+                    Err(Error::Miss(a)) => self.nodes.load(a)?,
+                    done => break done.map(drop)?,
+                }
             }
         }
         for (chunk, n) in runs {

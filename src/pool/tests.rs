@@ -191,12 +191,16 @@ fn clones_share_and_diverge_and_go() {
     clean(&pool);
     drop(va);
     pool.remove(a.id).unwrap();
+    // Nothing is taken apart before its death is durable.
+    pool.checkpoint().unwrap();
     while pool.reclaim(1000).unwrap() {}
     clean(&pool);
     assert_eq!(get(&vb, k(8)).unwrap(), [8; 100]);
     assert_eq!(pool.chunks.refs(chunk), 1);
     drop(vb);
     pool.remove(b.id).unwrap();
+    // Nothing is taken apart before its death is durable.
+    pool.checkpoint().unwrap();
     while pool.reclaim(1000).unwrap() {}
     pool.checkpoint().unwrap();
     assert_eq!(pool.chunks.used(), 0);
@@ -484,6 +488,8 @@ fn random_life_with_crashes() {
     for id in model.keys() {
         pool.remove(VolumeId(*id)).unwrap();
     }
+    // Nothing is taken apart before its death is durable.
+    pool.checkpoint().unwrap();
     while pool.reclaim(1000).unwrap() {}
     pool.checkpoint().unwrap();
     clean(&pool);

@@ -405,6 +405,7 @@ impl Pool {
                     }
                     if matches!(action, Action::Replace { .. }) {
                         if let Ok(to) = self.opened(*target) {
+                            self.fresh_dead.lock().0.insert(to.tree.read().root);
                             to.assume(&root);
                         }
                         continue;
@@ -418,6 +419,9 @@ impl Pool {
                 }
                 Action::Drop { volume } => {
                     let gone = self.open.lock().remove(&VolumeId(*volume));
+                    if let Some(o) = &gone {
+                        self.fresh_dead.lock().0.insert(o.core.tree.read().root);
+                    }
                     self.dropped.lock().extend(gone.map(|o| o.core));
                 }
                 Action::Change(..) | Action::Mark(_) => {}

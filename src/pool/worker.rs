@@ -56,7 +56,7 @@ fn work(pool: &Weak<Pool>, interval: Duration) {
                 pool.checkpoint()?;
                 last = Instant::now();
             }
-            more = pool.reclaim(STEPS)?;
+            more = pool.reclaim_settled(STEPS)?;
             Ok(())
         };
         if let Err(e) = work() {

@@ -160,7 +160,10 @@ fn cancel(gained: &mut Vec<(Chunk, u32)>, lost: &mut Vec<(Chunk, u32)>) {
         return;
     }
     let mut edges: BTreeMap<Chunk, i64> = BTreeMap::new();
-    let runs = gained.drain(..).map(|r| (r, 1)).chain(lost.drain(..).map(|r| (r, -1)));
+    let runs = gained
+        .drain(..)
+        .map(|r| (r, 1))
+        .chain(lost.drain(..).map(|r| (r, -1)));
     for ((chunk, n), sign) in runs {
         *edges.entry(chunk).or_insert(0) += sign;
         *edges.entry(chunk.saturating_add(u64::from(n))).or_insert(0) -= sign;

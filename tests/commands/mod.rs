@@ -86,11 +86,11 @@ impl World {
         }
     }
 
-    /// All commands as `SOMEBODY`, in a directory of theirs.
-    pub fn of_somebody() -> World {
+    /// All commands as this user, in a directory of theirs.
+    pub fn of(user: u32) -> World {
         let mut world = World::new();
-        std::os::unix::fs::chown(world.dir.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
-        world.user = Some(SOMEBODY);
+        std::os::unix::fs::chown(world.dir.path(), Some(user), Some(user)).unwrap();
+        world.user = Some(user);
         world
     }
 
@@ -188,6 +188,21 @@ impl World {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.pool.join("daemon.log")).unwrap_or_default()
+    }
+
+    /// Unmounts what nobody uses. (A process that another test is just starting may hold copies of this
+    /// one's files until its exec.)
+    #[track_caller]
+    pub fn umount(&self, what: &str) {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let ran = self.run(["umount", what]);
+            if ran.code != Some(5) || Instant::now() > end {
+                ran.ok();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[track_caller]

@@ -179,9 +179,14 @@ impl Mounted {
         let options = MountOptions::parse(options)?;
         let prepared = prepare(How::Kernel, "test", dir.path(), &options)?;
         let device: OwnedFd = prepared.device;
+        // One thread must do: what waits, waits elsewhere.
+        let threads = std::env::var("COWFS_TEST_THREADS")
+            .ok()
+            .and_then(|n| n.parse().ok());
         let how = ServeOptions {
             read_only: options.read_only,
             squash: options.squash,
+            threads: threads.unwrap_or(0),
             ..ServeOptions::default()
         };
         let connection = serve(fs, device, how)?;

@@ -2,6 +2,7 @@
 
 mod corners;
 mod figures;
+mod powercut;
 mod random;
 mod support;
 mod threads;

@@ -88,7 +88,8 @@ impl Test {
         match what {
             0..40 => {
                 let data = pattern(len, seed);
-                fs.write(ino, offset, &data, seed.is_multiple_of(2), false).unwrap();
+                fs.write(ino, offset, &data, seed.is_multiple_of(2), false)
+                    .unwrap();
                 fill(bytes, end);
                 bytes[offset as usize..end as usize].copy_from_slice(&data);
             }

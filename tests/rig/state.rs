@@ -131,11 +131,10 @@ impl State {
     }
 
     fn find(&self, dir: Ino, name: &[u8]) -> Answer<Option<Ino>> {
-        let names = self.names(dir)?;
         if name.len() > 255 {
             return Err(libc::ENAMETOOLONG);
         }
-        Ok(names.get(name).copied())
+        Ok(self.names(dir)?.get(name).copied())
     }
 
     /// The directory can take a new name.
@@ -177,7 +176,13 @@ impl State {
         match op {
             Op::Lookup { dir, name } => self.find(*dir, name)?.map(Reply::Inode).ok_or(libc::ENOENT),
             Op::Attr { ino } => self.get(*ino).map(|_| Reply::Inode(*ino)),
-            Op::Parent { dir } => self.parent(*dir).map(Reply::Inode),
+            Op::Parent { dir } => {
+                let parent = self.parent(*dir)?;
+                if self.get(*dir)?.nlink == 0 {
+                    return Err(libc::ENOENT);
+                }
+                Ok(Reply::Inode(parent))
+            }
             Op::Mknod { dir, name, mode, rdev, cred } => {
                 self.room(*dir, name)?;
                 let mut i = self.inherit(*dir, *mode, cred)?;
@@ -482,9 +487,7 @@ impl State {
             None => {}
         }
         if flags.whiteout {
-            // Nobody asks for it by name: the directory's owner gets it.
-            let (uid, gid) = (self.get(dir)?.uid, self.get(dir)?.gid);
-            let hole = fresh(S_IFCHR, &Cred { uid, gid, umask: 0 }, 0);
+            let hole = fresh(S_IFCHR, &Cred::ROOT, 0);
             self.enter(dir, name, new_ino, hole, t);
         }
         Ok(old.filter(|_| !flags.exchange))

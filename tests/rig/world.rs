@@ -67,6 +67,8 @@ pub enum Step {
     Sync(VolumeId),
     SyncPool,
     Checkpoint,
+    /// What the pool does beside: removed volumes are taken apart.
+    Reclaim,
     Create {
         source: Option<VolumeId>,
         name: String,
@@ -201,6 +203,9 @@ impl World {
 
     /// Does a step on both; notes the moment after it.
     pub fn step(&mut self, step: &Step) -> Stepped {
+        if std::env::var_os("COWFS_TRACE").is_some() {
+            eprintln!("step {}: {}", self.moments.len(), brief(step));
+        }
         if self.recent.len() == 12 {
             self.recent.pop_front();
         }
@@ -239,6 +244,10 @@ impl World {
             Step::Checkpoint => {
                 self.pool().checkpoint().map_err(refused)?;
                 Ok(Durable::All)
+            }
+            Step::Reclaim => {
+                self.pool().reclaim(30).map_err(refused)?;
+                Ok(Durable::No)
             }
             Step::Create { source, name, kind } => {
                 let id = self.create(*source, name, *kind, false).map_err(refused)?;
@@ -412,7 +421,7 @@ impl World {
             Step::Blob(id, name, bytes) => {
                 volumes.get_mut(id).expect("a volume").blobs.insert(name.clone(), bytes.clone());
             }
-            Step::Start | Step::Sync(_) | Step::SyncPool | Step::Checkpoint => {}
+            Step::Start | Step::Sync(_) | Step::SyncPool | Step::Checkpoint | Step::Reclaim => {}
             Step::Build { .. } | Step::Close(_) | Step::Reopen => {}
         }
         Moment { events: self.machine.events(), volumes, durable: Durable::No, step: Arc::new(step.clone()) }
@@ -456,6 +465,8 @@ impl World {
                     }
                 }
                 (Err(e), _) if e.errno() == libc::EROFS => Ok(Durable::No),
+                (Err(e), op) if ops::predict(&before, op, 0).1.err() == Some(e.errno()) => Ok(Durable::No),
+                (Err(e), op) if before.also_wrong(op, e.errno()) => Ok(Durable::No),
                 _ => wrong(format!("{op:?} on a sealed volume: {real:?}")),
             };
         }
@@ -590,8 +601,9 @@ impl World {
         let building = self.volumes.iter().find(|(_, v)| v.building).map(|(id, _)| *id);
         self.names += 1;
         let name = format!("v{}-{}", self.names, g.dice.below(1000));
+        let sources: Vec<VolumeId> = ids.iter().copied().filter(|id| !self.volumes[id].building).collect();
         let Some(some) = g.pick(&writable) else {
-            return Step::Create { source: g.pick(&ids), name, kind: Kind::Container };
+            return Step::Create { source: g.pick(&sources), name, kind: Kind::Container };
         };
         if g.dice.below(100) >= pool_percent {
             // Volumes that are being removed or built are worked on too, sealed ones now and then.
@@ -607,12 +619,12 @@ impl World {
             };
         }
         let crowded = ids.len() > 7;
-        let sources: Vec<VolumeId> = ids.iter().copied().filter(|id| !self.volumes[id].building).collect();
         match g.dice.below(100) {
             0..=19 => Step::Sync(some),
             20..=27 => Step::SyncPool,
-            28..=37 => Step::Checkpoint,
-            38..=64 if !crowded => {
+            28..=35 => Step::Checkpoint,
+            36..=41 => Step::Reclaim,
+            42..=64 if !crowded => {
                 let kind = [Kind::Snapshot, Kind::Container, Kind::Container][g.dice.below(3) as usize];
                 Step::Create { source: g.pick(&sources), name, kind }
             }
@@ -621,7 +633,7 @@ impl World {
                 Step::Build { source: g.pick(&images), name }
             }
             68..=69 if building.is_some() => Step::Finish(building.unwrap_or(some)),
-            38..=80 => match g.pick(&sources) {
+            42..=80 => match g.pick(&sources) {
                 // The first steps of a world need something to work on.
                 Some(id) if ids.len() > 2 => Step::Remove(id),
                 _ => Step::Sync(some),

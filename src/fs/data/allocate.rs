@@ -234,7 +234,7 @@ impl Fs {
         {
             return Err(Error::Quota);
         }
-        self.passage(Need::READ, |_| {
+        self.with_room(|| {
             let room = self.statfs()?.free;
             if missing > room {
                 Err(Error::NoSpace)

@@ -135,12 +135,15 @@ impl Fs {
     /// Passes the gate for `f`. When that finds no space, what is dead but not yet taken apart and
     /// what waits for a checkpoint may be what is wanted: once more after those.
     fn passage<T>(&self, need: Need, mut f: impl FnMut(&Entered<'_>) -> Result<T>) -> Result<T> {
+        self.with_room(|| f(&self.volume.enter(need)?))
+    }
+
+    /// Runs `f`, outside the gate, again as long as making room is worth a try.
+    fn with_room<T>(&self, mut f: impl FnMut() -> Result<T>) -> Result<T> {
         let mut last = false;
         for round in 0.. {
-            let gate = self.volume.enter(need)?;
-            match f(&gate) {
+            match f() {
                 Err(Error::NoSpace) if !last => {
-                    drop(gate);
                     Counters::add(&self.thin().counters().forced_checkpoints, 1);
                     let pool = self.volume.pool();
                     let more = pool.reclaim(RECLAIM)?;

@@ -197,7 +197,7 @@ impl<F: Feed> Walker<F> {
                     extended = true;
                 }
                 b'g' => {
-                    let records = Records::parse(&self.extension(&header)?)?.as_global();
+                    let records = Records::parse(&self.extension(&header)?)?.into_global();
                     self.globals.merge(records);
                     if self.globals.weight() as u64 > EXTENSION {
                         return Err(bad(format!(

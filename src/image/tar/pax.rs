@@ -62,7 +62,7 @@ impl Records {
     }
 
     /// What a global header may say about every entry: nothing that identifies or measures one.
-    pub fn as_global(mut self) -> Records {
+    pub fn into_global(mut self) -> Records {
         self.sparse.clear();
         self.by_key.retain(|k, _| {
             !matches!(k.as_slice(), b"path" | b"linkpath" | b"size")
