@@ -35,6 +35,9 @@ pub(super) struct Core {
     /// Held while its data is flushed and its mark appended: (marked up to, log position of the mark).
     pub marked: Mutex<(u64, u64)>,
     dirty: Mutex<Dirty>,
+    /// What the rooms above keep of it. It outlives the last user until a checkpoint has made all
+    /// changes durable: which blocks were freed, and may not be used yet, must not be forgotten.
+    attached: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 #[derive(Default)]
@@ -78,6 +81,7 @@ impl Core {
             born_seq: AtomicU64::new(0),
             marked: Mutex::new((0, 0)),
             dirty: Mutex::new(Dirty::default()),
+            attached: Mutex::new(Vec::new()),
         }
     }
 
@@ -94,6 +98,8 @@ impl Core {
 
     /// Takes over another volume's tree and totals; its own inode counter never goes back.
     pub fn assume(&self, from: &RootItem) {
+        // What was known of the old content is wrong now.
+        self.attached.lock().clear();
         self.tree.write().root = from.root;
         self.blocks.store(from.blocks, Relaxed);
         self.inodes.store(from.inodes, Relaxed);
@@ -207,7 +213,6 @@ impl Core {
 pub struct Volume {
     pub(super) pool: Arc<Pool>,
     pub(super) core: Arc<Core>,
-    attached: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Drop for Volume {
@@ -218,7 +223,7 @@ impl Drop for Volume {
 
 impl Volume {
     pub(super) fn new(pool: Arc<Pool>, core: Arc<Core>) -> Volume {
-        Volume { pool, core, attached: Mutex::new(Vec::new()) }
+        Volume { pool, core }
     }
 
     pub fn id(&self) -> VolumeId {
@@ -282,9 +287,10 @@ impl Volume {
         self.pool.nodes.generation()
     }
 
-    /// Per-volume state of the rooms above (made once, lives as long as the volume is open).
+    /// Per-volume state of the rooms above: made once, lives at least as long as the volume is open
+    /// and its changes are not in a checkpoint.
     pub fn attach<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut attached = self.attached.lock();
+        let mut attached = self.core.attached.lock();
         for a in attached.iter() {
             if let Ok(found) = a.clone().downcast::<T>() {
                 return found;

@@ -190,6 +190,21 @@ impl World {
         std::fs::read_to_string(self.pool.join("daemon.log")).unwrap_or_default()
     }
 
+    /// Unmounts what nobody uses. (A process that another test is just starting may hold copies of this
+    /// one's files until its exec.)
+    #[track_caller]
+    pub fn umount(&self, what: &str) {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let ran = self.run(["umount", what]);
+            if ran.code != Some(5) || Instant::now() > end {
+                ran.ok();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     #[track_caller]
     pub fn check(&self) {
         let said = self.sh("pool check").ok();

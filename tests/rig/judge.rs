@@ -94,14 +94,21 @@ fn matches(model: &State, later: &[Arc<State>], real: &State) -> Result<(), Stri
 /// A write, a copy or a truncation goes in steps, and only each step is whole.
 fn between(a: &State, b: &State, later: &[Arc<State>], real: &State, loose: bool) -> bool {
     let mut changed = a.inodes.iter().filter(|(ino, i)| b.inodes.get(ino) != Some(i));
-    let (Some((ino, x)), None) = (changed.next(), changed.next()) else { return false };
-    let (Some(y), Some(r)) = (b.inodes.get(ino), real.inodes.get(ino)) else { return false };
-    let (Some(x_data), Some(_), Some(r_data)) = (x.data(), y.data(), r.data()) else { return false };
+    let (Some((ino, x)), None) = (changed.next(), changed.next()) else {
+        return false;
+    };
+    let (Some(y), Some(r)) = (b.inodes.get(ino), real.inodes.get(ino)) else {
+        return false;
+    };
+    let (Some(x_data), Some(_), Some(r_data)) = (x.data(), y.data(), r.data()) else {
+        return false;
+    };
     if a.inodes.len() != b.inodes.len() {
         return false;
     }
-    let times = (0..4)
-        .all(|n| loose || (x.times[n].min(y.times[n])..=x.times[n].max(y.times[n])).contains(&r.times[n]));
+    // Each step sets its own time. The ctime is always a time that really was.
+    let step = |t: &cowfs::base::Time| (x.times[2]..=y.times[2]).contains(t);
+    let times = (0..4).all(|n| loose || r.times[n] == x.times[n] || step(&r.times[n]));
     let inode = times
         && (x.size.min(y.size)..=x.size.max(y.size)).contains(&r.size)
         && (r.mode == x.mode || r.mode == y.mode)
@@ -303,7 +310,8 @@ fn found_blobs(
         let fits =
             moments.iter().any(|m| m.volumes.get(&id).and_then(|v| v.blobs.get(name)) == real.as_ref());
         // Replaced in steps: while that is under way there may be none.
-        let replaced = moments.iter().any(|m| matches!(&*m.step, Step::Blob(v, n, _) if *v == id && n == name));
+        let replaced =
+            moments.iter().any(|m| matches!(&*m.step, Step::Blob(v, n, _) if *v == id && n == name));
         if !fits && !(real.is_none() && replaced) {
             return Err(format!("blob {name} of {id} ({:?} bytes) was never so", real.map(|r| r.len())));
         }

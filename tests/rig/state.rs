@@ -176,10 +176,13 @@ impl State {
         match op {
             Op::Lookup { dir, name } => self.find(*dir, name)?.map(Reply::Inode).ok_or(libc::ENOENT),
             Op::Attr { ino } => self.get(*ino).map(|_| Reply::Inode(*ino)),
-            Op::Parent { dir } => match self.get(*dir)?.nlink {
-                0 => Err(libc::ENOENT),
-                _ => self.parent(*dir).map(Reply::Inode),
-            },
+            Op::Parent { dir } => {
+                let parent = self.parent(*dir)?;
+                if self.get(*dir)?.nlink == 0 {
+                    return Err(libc::ENOENT);
+                }
+                Ok(Reply::Inode(parent))
+            }
             Op::Mknod { dir, name, mode, rdev, cred } => {
                 self.room(*dir, name)?;
                 let mut i = self.inherit(*dir, *mode, cred)?;

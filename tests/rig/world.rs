@@ -466,6 +466,7 @@ impl World {
                 }
                 (Err(e), _) if e.errno() == libc::EROFS => Ok(Durable::No),
                 (Err(e), op) if ops::predict(&before, op, 0).1.err() == Some(e.errno()) => Ok(Durable::No),
+                (Err(e), op) if before.also_wrong(op, e.errno()) => Ok(Durable::No),
                 _ => wrong(format!("{op:?} on a sealed volume: {real:?}")),
             };
         }
