@@ -51,6 +51,9 @@ pub enum Error {
     /// What another process answered: its words, its kind and its errno.
     #[error("{message}")]
     Told { message: String, kind: ExitKind, errno: i32 },
+    /// What an operation set aside is used up: leave the gate, enter again, go on. Never leaves `fs`.
+    #[error("the operation needs another passage")]
+    Again,
     /// A node is not in memory: drop the lock, read it, try again. Never leaves `pool`.
     #[error("node {0} is not in memory")]
     Miss(u64),
@@ -91,6 +94,7 @@ impl Error {
             },
             Error::Corrupt { .. } | Error::Miss(_) => libc::EIO,
             Error::NotAPool(_) | Error::Version { .. } | Error::Invalid(_) => libc::EINVAL,
+            Error::Again => libc::EAGAIN,
             Error::Locked { .. } | Error::Busy(_) => libc::EBUSY,
             Error::Failed(_) => libc::EROFS,
             Error::NoSpace => libc::ENOSPC,
