@@ -164,7 +164,7 @@ fn words_by_hand_and_what_is_refused() {
     m.ok(&format!("mount -s {web} -o bogus && umount {web}"));
     for (line, code, what) in [
         (format!("mount.cowfs container=web {web} -o pool={p},b=5"), 1, "'b=5'"),
-        (format!("mount.cowfs container=web"), 1, "SOURCE DIR"),
+        ("mount.cowfs container=web".to_string(), 1, "SOURCE DIR"),
         (format!("mount.cowfs web {web} -o pool={p}"), 1, "'web'"),
         (format!("mount.cowfs {p} {web}"), 1, "which volume"),
         (format!("mount.cowfs container=no {web} -o pool={p}"), 32, "'no'"),
@@ -174,7 +174,7 @@ fn words_by_hand_and_what_is_refused() {
         (format!("mount.cowfs container=web /etc/passwd -o pool={p}"), 32, "not a directory"),
         (format!("mount.cowfs container=web {web} -o pool={p}/no"), 32, "no pool"),
         (format!("umount.fuse.cowfs {web}"), 32, "not mounted"),
-        (format!("umount.fuse.cowfs"), 1, "DIR"),
+        ("umount.fuse.cowfs".to_string(), 1, "DIR"),
     ] {
         let (got, said) = m.sh(&line);
         let said_of_us: Vec<&str> = said.lines().collect();

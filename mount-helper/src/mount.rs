@@ -21,6 +21,11 @@ pub fn run(words: &[OsString]) -> Result<(), Exit> {
     if options.remount {
         return if words.has(b'f') { Ok(()) } else { remount(dir, &options) };
     }
+    if let Ok(m) = Path::new(dir).metadata()
+        && !m.is_dir()
+    {
+        return Err(Exit::new(FAILED, format!("mount point {} is not a directory", dir.to_string_lossy())));
+    }
     let source_word = text(source_word)?;
     let source = Source::parse(source_word, &options)?;
     let command = command(source_word, &source, dir, &options);

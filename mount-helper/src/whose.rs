@@ -21,7 +21,7 @@ pub struct Mounted {
 /// The topmost mount on `dir`, which must be absolute and without symbolic links.
 pub fn mounted_on(dir: &Path) -> Option<Mounted> {
     let table = fs::read("/proc/self/mountinfo").ok()?;
-    table.split(|b| *b == b'\n').filter_map(line).filter(|m| m.dir == dir).last()
+    table.split(|b| *b == b'\n').filter_map(line).rfind(|m| m.dir == dir)
 }
 
 /// `36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - ext3 /dev/root rw,errors=continue`

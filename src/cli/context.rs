@@ -33,7 +33,9 @@ impl Context {
 
     /// Whether something is there that looks like a pool.
     pub fn exists(&self) -> bool {
-        self.pool.join("metadata").symlink_metadata().is_ok()
+        let there = |name: &str| self.pool.join(name).symlink_metadata().is_ok();
+        // The second: a creation under way, or cut short.
+        there("metadata") && !there("creating")
     }
 
     /// The daemon of an existing pool, started when none runs.
@@ -49,13 +51,17 @@ impl Context {
         self.client()
     }
 
-    /// Makes the pool as `pool create` does without options.
+    /// Makes the pool as `pool create` does without options, unless another command is faster.
     pub fn create(&self) -> Result<()> {
         let format = crate::pool::Format::default();
-        match crate::pool::Pool::create_dir(&self.pool, &format, None, None) {
-            // Another command was faster.
-            Err(Error::Exists(_) | Error::Locked { .. }) => Ok(()),
-            r => r,
+        let mut tries = 0;
+        loop {
+            match crate::pool::Pool::create_dir(&self.pool, &format, None, None) {
+                Err(Error::Exists(_) | Error::Locked { .. }) if self.exists() => return Ok(()),
+                Err(Error::Locked { .. }) if tries < 1000 => tries += 1,
+                r => return r,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 }

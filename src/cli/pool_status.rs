@@ -132,7 +132,7 @@ fn backing(data: &Path) -> String {
         return m.fs_type;
     }
     // btrfs gives its subvolumes device numbers that the table does not show.
-    match rustix::fs::statfs(data).map(|s| s.f_type as i64) {
+    match rustix::fs::statfs(data).map(|s| s.f_type) {
         Ok(0x9123_683e) => "btrfs".into(),
         Ok(0xef53) => "ext4".into(),
         Ok(0x5846_5342) => "xfs".into(),

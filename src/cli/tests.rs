@@ -30,7 +30,22 @@ fn sizes_read() {
     ] {
         assert_eq!(parse(text), Ok(bytes), "{text}");
     }
-    for wrong in ["", "G", "1.", ".5G", "-1", "1X", "1GG", "1,5G", "1e3", "8E", "99999999999999999999", "1.0000000001G", "0x10", "1 0"] {
+    for wrong in [
+        "",
+        "G",
+        "1.",
+        ".5G",
+        "-1",
+        "1X",
+        "1GG",
+        "1,5G",
+        "1e3",
+        "8E",
+        "99999999999999999999",
+        "1.0000000001G",
+        "0x10",
+        "1 0",
+    ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
@@ -55,7 +70,11 @@ fn sizes_shown() {
 #[test]
 fn templates() {
     let object = json!({"ID": 7, "Name": "web", "Mounts": ["/a", "/b"], "Limit": null, "OCI": {"Config": {"config": {"Env": ["A=1"]}}}, "Sealed": true});
-    let render = |t: &str| Template::parse(t).and_then(|t| t.render(&object)).map_err(|e| e.to_string());
+    let render = |t: &str| {
+        Template::parse(t)
+            .and_then(|t| t.render(&object))
+            .map_err(|e| e.to_string())
+    };
     for (template, text) in [
         ("{{.Name}} {{.ID}}", "web 7"),
         ("{{ .Name }}\\t{{.Sealed}}", "web\ttrue"),
@@ -94,11 +113,16 @@ fn templates() {
 
 #[test]
 fn places() {
-    let parse = |s: &str| Place::parse(OsStr::new(s)).map(|p| (p.name, String::from_utf8(p.path.0).unwrap()));
+    let parse = |s: &str| {
+        Place::parse(OsStr::new(s)).map(|p| (p.name, String::from_utf8(p.path.0).unwrap()))
+    };
     let place = |name: &str, path: &str| Some((name.to_owned(), path.to_owned()));
     assert_eq!(parse("web:/etc/x"), place("web", "/etc/x"));
     assert_eq!(parse("debian:13:/"), place("debian:13", "/"));
-    assert_eq!(parse("host:5000/a/b:1:/x:/y"), place("host:5000/a/b:1", "/x:/y"));
+    assert_eq!(
+        parse("host:5000/a/b:1:/x:/y"),
+        place("host:5000/a/b:1", "/x:/y")
+    );
     assert_eq!(parse("web@s:/x"), place("web@s", "/x"));
     for not in ["web", "web:x", ":/x", "/a:/b", "./a:/b", ""] {
         assert_eq!(parse(not), None, "{not}");

@@ -11,6 +11,9 @@ use crate::tree::{Change, Key, Read, Refers, Tree, kind};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
+/// Hears of a key and its values in the one tree and in the other.
+pub type EachDifference<'a> = &'a mut dyn FnMut(&Key, Option<&[u8]>, Option<&[u8]>) -> Result<()>;
+
 /// One space's counts as they were.
 struct Counts(HashMap<u64, Vec<u8>>);
 
@@ -228,7 +231,7 @@ impl Pool {
         &self,
         a: VolumeId,
         b: VolumeId,
-        each: &mut dyn FnMut(&Key, Option<&[u8]>, Option<&[u8]>) -> Result<()>,
+        each: EachDifference<'_>,
     ) -> Result<()> {
         let _no_checkpoint = self.checkpointing.lock();
         let (trees, pinned) = {

@@ -24,6 +24,9 @@ pub fn boot_identity(dir: &Path) -> Result<[u8; 32]> {
     Ok(id)
 }
 
+/// There while a pool is being created: what is beside it is no pool yet.
+const UNFINISHED: &str = "creating";
+
 /// An open pool directory; the lock goes with it.
 pub struct Opened {
     pub pool: Arc<Pool>,
@@ -76,6 +79,9 @@ impl Pool {
             Err(e) => return Err(Error::io(format!("opening {}", dir.display()), e)),
         }
         let lock = take_lock(dir)?;
+        if dir.join(UNFINISHED).symlink_metadata().is_ok() {
+            return Err(Error::NotAPool(format!("{} (its creation was cut short; 'cowfs pool create' does it again)", dir.display())));
+        }
         let config = Config { boot: boot_identity(dir)?, ..config };
         Ok(Opened { pool: Pool::open(devices(dir, false)?, config)?, _lock: lock })
     }
@@ -89,11 +95,19 @@ impl Pool {
             .create(dir)
             .map_err(|e| Error::io(format!("making {}", dir.display()), e))?;
         let lock = take_lock(dir)?;
+        // A creation that was killed: what it made holds nothing, and is made again.
+        let unfinished = dir.join(UNFINISHED);
+        if unfinished.symlink_metadata().is_ok() {
+            for name in ["metadata", "data", "log"] {
+                let _ = std::fs::remove_file(dir.join(name));
+            }
+        }
         for name in ["metadata", "data", "log"] {
             if dir.join(name).symlink_metadata().is_ok() {
                 return Err(Error::Exists(format!("{} holds a pool already (it has '{name}')", dir.display())));
             }
         }
+        File::create(&unfinished).map_err(|e| Error::io(format!("making {}", unfinished.display()), e))?;
         let made = Pool::fill_dir(dir, format, data, metadata);
         if made.is_err() {
             // Only what this call made: nothing of it was there before.
@@ -101,6 +115,10 @@ impl Pool {
                 let _ = std::fs::remove_file(dir.join(name));
             }
         }
+        // Durably: were it there again after a power cut, it would speak against a pool in use.
+        std::fs::remove_file(&unfinished)
+            .and_then(|()| File::open(dir)?.sync_all())
+            .map_err(|e| Error::io(format!("removing {}", unfinished.display()), e))?;
         drop(lock);
         made
     }

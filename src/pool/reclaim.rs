@@ -124,9 +124,21 @@ impl Pool {
         tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes)?;
         self.catalog.set_changed(true);
         self.touched.store(true, std::sync::atomic::Ordering::SeqCst);
-        for _ in 0..gone {
+        if last {
             if let Err(e) = Space::drop(&self.node_space, addr, 1) {
                 log::error!("reclaiming node {addr}: {e}; run 'cowfs pool check'");
+            }
+            self.nodes.discard(addr);
+        } else if !self.node_space.drop_shared(addr, u32::try_from(gone).unwrap_or(u32::MAX)) {
+            // The others left while we looked: the last reference is ours, and what the node refers
+            // to goes with it. It waits again.
+            let mut again = BTreeMap::new();
+            put(&mut again, key, waiting);
+            loop {
+                match tree.apply(&self.nodes, &self.chunks, self.chunk_size, &again) {
+                    Err(Error::Miss(a)) => self.nodes.load(a)?,
+                    done => break done.map(drop)?,
+                }
             }
         }
         for (chunk, n) in runs {

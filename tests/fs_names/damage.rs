@@ -294,3 +294,27 @@ fn anything() {
         drop(w.crash());
     }
 }
+
+/// Link counts at their limit, which nobody reaches by linking.
+#[test]
+fn too_many_links() {
+    let w = world();
+    let (f, d) = (file(&w.fs, "f"), mkdir(&w.fs, "d"));
+    mkdir(&w.fs, "e");
+    for ino in [f, d] {
+        let most = cowfs::fs::LINK_MAX.to_le_bytes();
+        damage(&w.fs, Key::new(ino, kind::INODE, 0), &|b| {
+            b[8..12].copy_from_slice(&most)
+        });
+    }
+    errno(w.fs.link(f, ROOT_INO, b"g"), libc::EMLINK);
+    errno(w.fs.mkdir(d, b"sub", 0o755, &ROOT), libc::EMLINK);
+    errno(
+        w.fs.rename(ROOT_INO, b"e", d, b"e", RenameFlags::default()),
+        libc::EMLINK,
+    );
+    // What adds no link goes on.
+    w.fs.rename(ROOT_INO, b"f", d, b"f", RenameFlags::default())
+        .unwrap();
+    w.fs.unlink(d, b"f").unwrap();
+}

@@ -312,7 +312,7 @@ fn found_blobs(
         // Replaced in steps: while that is under way there may be none.
         let replaced =
             moments.iter().any(|m| matches!(&*m.step, Step::Blob(v, n, _) if *v == id && n == name));
-        if !fits && !(real.is_none() && replaced) {
+        if !(fits || real.is_none() && replaced) {
             return Err(format!("blob {name} of {id} ({:?} bytes) was never so", real.map(|r| r.len())));
         }
         if let Some(bytes) = real {
