@@ -61,6 +61,9 @@ pub enum Error {
         kind: ExitKind,
         errno: i32,
     },
+    /// What an operation set aside is used up: leave the gate, enter again, go on. Never leaves `fs`.
+    #[error("the operation needs another passage")]
+    Again,
     /// A node is not in memory: drop the lock, read it, try again. Never leaves `pool`.
     #[error("node {0} is not in memory")]
     Miss(u64),
@@ -107,6 +110,7 @@ impl Error {
             },
             Error::Corrupt { .. } | Error::Miss(_) => libc::EIO,
             Error::NotAPool(_) | Error::Version { .. } | Error::Invalid(_) => libc::EINVAL,
+            Error::Again => libc::EAGAIN,
             Error::Locked { .. } | Error::Busy(_) => libc::EBUSY,
             Error::Failed(_) => libc::EROFS,
             Error::NoSpace => libc::ENOSPC,

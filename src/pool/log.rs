@@ -89,6 +89,12 @@ impl Log {
         true
     }
 
+    /// Whether all that was set aside is still there, whatever was appended on the strength of it.
+    pub fn covers_reserved(&self) -> bool {
+        let s = self.state.lock();
+        s.head - s.tail + s.reserved <= self.size - MARK_ROOM
+    }
+
     pub fn unreserve(&self, bytes: u64) {
         let mut s = self.state.lock();
         s.reserved = s.reserved.saturating_sub(bytes);

@@ -660,3 +660,42 @@ fn writers_checkpoints_and_snapshots_in_parallel() {
     clean(&pool);
     assert_eq!(pool.volumes().unwrap().len(), 21);
 }
+
+/// One passage may go on making updates as long as the ring has room for them, and no longer:
+/// records that a recovery needs are never overwritten.
+#[test]
+fn many_updates_of_one_passage_stay_inside_the_ring() {
+    let disk = Disk::small();
+    let pool = disk.open(1);
+    let a = pool.create(&new("a", None)).unwrap();
+    let va = pool.volume(a.id).unwrap();
+    let need = Need { keys: 64, bytes: 16 << 10, frees: false };
+    let key = |n: u64| Key::new(1000 + n, kind::XATTR, 0);
+    let mut made = 0;
+    let g = va.enter(need).unwrap();
+    let stopped = loop {
+        let done = g.update(|op| {
+            for i in 0..60 {
+                op.put(key(made * 60 + i), vec![made as u8; 250]);
+            }
+            Ok(())
+        });
+        match done {
+            Ok(()) => made += 1,
+            Err(e) => break e,
+        }
+        assert!(made < 1000, "a ring of 1 MiB has no end");
+    };
+    assert!(matches!(stopped, crate::base::Error::Again), "{stopped}");
+    drop(g);
+    assert!(made > 10);
+    let again = disk.copy().open(1);
+    let vb = again.volume(a.id).unwrap();
+    for n in 0..made {
+        assert_eq!(get(&vb, key(n * 60 + 59)).unwrap(), vec![n as u8; 250]);
+    }
+    // The next passage goes on.
+    va.enter(need).unwrap().update(|op| { op.put(key(0), vec![1]); Ok(()) }).unwrap();
+    clean(&pool);
+    clean(&again);
+}
