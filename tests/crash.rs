@@ -163,8 +163,8 @@ fn chosen(n: usize) -> bool {
 
 #[test]
 fn a_crash_at_every_call() {
-    let steps = rig::number("COWFS_OPS", 350);
-    for seed in rig::seeds(1, 2) {
+    let steps = rig::number("COWFS_OPS", 450);
+    for seed in rig::seeds(1, 8) {
         let recording = record(seed, steps);
         eprintln!(
             "seed {seed}: {steps} steps, {} changing calls",
@@ -216,7 +216,7 @@ fn crash_here(recording: &Recording, machine: &Arc<Machine>, seed: u64, n: usize
 #[test]
 fn a_crash_at_every_call_of_the_recovery() {
     let steps = rig::number("COWFS_OPS", 150);
-    for seed in rig::seeds(21, 2) {
+    for seed in rig::seeds(21, 6) {
         let recording = record(seed, steps);
         let total = recording.journal.len();
         let points: Vec<usize> = (0..24).map(|i| total - i * total / 40).collect();
@@ -273,7 +273,7 @@ fn crash_in_recovery(recording: &Recording, seed: u64, n: usize) {
 #[test]
 fn every_call_fails_once() {
     let steps = rig::number("COWFS_OPS", 90);
-    for seed in rig::seeds(41, 2) {
+    for seed in rig::seeds(41, 5) {
         let plan = workload(seed, steps);
         let (first, total) = count_calls(&plan);
         eprintln!("seed {seed}: {steps} steps, {} calls", total - first);

@@ -101,7 +101,7 @@ fn run(seed: u64, steps: u64, scale: Scale, crash_every: u64) {
 #[test]
 fn real_and_model_agree() {
     let steps = rig::number("COWFS_OPS", 1000);
-    for seed in rig::seeds(1, 6) {
+    for seed in rig::seeds(1, 16) {
         eprintln!("seed {seed}");
         run(seed, steps, SCALE, 0);
     }
@@ -110,7 +110,7 @@ fn real_and_model_agree() {
 #[test]
 fn real_and_model_agree_through_crashes() {
     let steps = rig::number("COWFS_OPS", 1000);
-    for seed in rig::seeds(101, 8) {
+    for seed in rig::seeds(101, 24) {
         eprintln!("seed {seed}");
         run(
             seed,

@@ -435,7 +435,7 @@ fn a_crash_at_every_call() {
     let steps = rig::number("COWFS_OPS", 400);
     let only = rig::number("COWFS_CALL", u64::MAX);
     let around = rig::number("COWFS_AROUND", 8) as usize;
-    for seed in rig::seeds(1, 4) {
+    for seed in rig::seeds(1, 8) {
         let (machine, moments, journal) = record(seed, steps);
         eprintln!(
             "seed {seed}: {steps} steps, {} changing calls",
