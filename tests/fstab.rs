@@ -262,7 +262,11 @@ fn words_by_hand_and_what_is_refused() {
             1,
             "'b=5'",
         ),
+<<<<<<< HEAD
         ("mount.cowfs container=web".to_string(), 1, "SOURCE DIR"),
+=======
+        (format!("mount.cowfs container=web"), 1, "SOURCE DIR"),
+>>>>>>> run
         (format!("mount.cowfs web {web} -o pool={p}"), 1, "'web'"),
         (format!("mount.cowfs {p} {web}"), 1, "which volume"),
         (

@@ -669,7 +669,11 @@ fn many_updates_of_one_passage_stay_inside_the_ring() {
     let pool = disk.open(1);
     let a = pool.create(&new("a", None)).unwrap();
     let va = pool.volume(a.id).unwrap();
-    let need = Need { keys: 64, bytes: 16 << 10, frees: false };
+    let need = Need {
+        keys: 64,
+        bytes: 16 << 10,
+        frees: false,
+    };
     let key = |n: u64| Key::new(1000 + n, kind::XATTR, 0);
     let mut made = 0;
     let g = va.enter(need).unwrap();
@@ -695,7 +699,13 @@ fn many_updates_of_one_passage_stay_inside_the_ring() {
         assert_eq!(get(&vb, key(n * 60 + 59)).unwrap(), vec![n as u8; 250]);
     }
     // The next passage goes on.
-    va.enter(need).unwrap().update(|op| { op.put(key(0), vec![1]); Ok(()) }).unwrap();
+    va.enter(need)
+        .unwrap()
+        .update(|op| {
+            op.put(key(0), vec![1]);
+            Ok(())
+        })
+        .unwrap();
     clean(&pool);
     clean(&again);
 }

@@ -137,6 +137,10 @@ impl Follow<'_> {
                         return self.told.take().map_or(Ok(end), Err);
                     }
                 } else {
+                    // Whether the program runs by now decides what becomes of a signal.
+                    while open && readable(chan) {
+                        open = self.hear(chan, serve)?;
+                    }
                     self.pass_on(pid, a);
                 }
             }
@@ -197,8 +201,8 @@ impl Follow<'_> {
 
     fn pass_on(&mut self, pid: i32, a: signals::Arrived) {
         match a.signal {
-            libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT if !self.started => {
-                self.interrupted = Some(a.signal);
+            signal if !self.started && ends_by_default(signal) => {
+                self.interrupted = Some(signal);
                 signals::send(pid, libc::SIGKILL);
             }
             // Process 1 of a namespace never stops by default; the user means all of us.
@@ -225,6 +229,17 @@ impl Follow<'_> {
             signal => signals::send(pid, signal),
         }
     }
+}
+
+fn readable(chan: &Chan) -> bool {
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(
+        poll(&mut [PollFd::new(chan, PollFlags::IN)], Some(&now)),
+        Ok(1..)
+    )
 }
 
 /// Signals that others send, and that end a process which does nothing about them.
