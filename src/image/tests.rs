@@ -189,7 +189,7 @@ fn broken_compression_is_told_apart() {
 #[test]
 fn a_pump_whose_listener_goes_away_ends() {
     struct Endless {
-        _held: Arc<()>,
+        _alive: Arc<()>,
     }
     impl Read for Endless {
         fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
@@ -199,7 +199,7 @@ fn a_pump_whose_listener_goes_away_ends() {
     let alive = Arc::new(());
     let mut pump = Pump::start(
         Box::new(Endless {
-            _held: alive.clone(),
+            _alive: alive.clone(),
         }),
         Algorithm::Sha256,
         Algorithm::Sha256,
