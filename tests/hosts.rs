@@ -10,10 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn sh(line: &str) -> Result<String, String> {
-    let out = Command::new("sh").arg("-c").arg(line).output().map_err(|e| e.to_string())?;
+    let out = Command::new("sh")
+        .arg("-c")
+        .arg(line)
+        .output()
+        .map_err(|e| e.to_string())?;
     match out.status.success() {
         true => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
-        false => Err(format!("{line}: {}", String::from_utf8_lossy(&out.stderr).trim())),
+        false => Err(format!(
+            "{line}: {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        )),
     }
 }
 
@@ -25,16 +32,28 @@ struct Host {
 impl Host {
     /// `None`: this machine cannot.
     fn new(kind: &str, megabytes: u64) -> Option<Host> {
-        let dir = tempfile::Builder::new().prefix("cowfs-host-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("cowfs-host-")
+            .tempdir()
+            .unwrap();
         let (image, at) = (dir.path().join("image"), dir.path().join("at"));
         fs::create_dir(&at).unwrap();
         let mounted = match kind {
-            "tmpfs" => sh(&format!("mount -t tmpfs -o size={megabytes}m none {}", at.display())),
+            "tmpfs" => sh(&format!(
+                "mount -t tmpfs -o size={megabytes}m none {}",
+                at.display()
+            )),
             _ => fs::File::create(&image)
                 .and_then(|f| f.set_len(megabytes << 20))
                 .map_err(|e| e.to_string())
                 .and_then(|()| sh(&format!("mkfs.{kind} -q {}", image.display())))
-                .and_then(|_| sh(&format!("mount -o loop {} {}", image.display(), at.display()))),
+                .and_then(|_| {
+                    sh(&format!(
+                        "mount -o loop {} {}",
+                        image.display(),
+                        at.display()
+                    ))
+                }),
         };
         match mounted {
             Ok(_) => Some(Host { dir }),
@@ -77,7 +96,10 @@ fn the_road(world: &World) {
     world.check();
     world.run(["mount", "c", &at]).ok();
     assert_eq!(fs::read(&file).unwrap(), b"changed");
-    assert_eq!(fs::read(Path::new(&at).join("more")).unwrap(), vec![7; 3 << 20]);
+    assert_eq!(
+        fs::read(Path::new(&at).join("more")).unwrap(),
+        vec![7; 3 << 20]
+    );
     fs::remove_file(Path::new(&at).join("more")).unwrap();
     world.run(["umount", &at]).ok();
     world.sh("rollback c@one").ok();
@@ -93,13 +115,18 @@ fn on(kind: &str) {
     if !common::need_fuse() {
         return;
     }
-    let Some(host) = Host::new(kind, 512) else { return };
+    let Some(host) = Host::new(kind, 512) else {
+        return;
+    };
     let mut world = World::new();
     world.pool = host.path().join("pool");
     world.sh("pool create --size 300M").ok();
     the_road(&world);
     let status = world.sh("pool status").ok();
-    assert!(status.contains(kind), "the backing file system is named: {status}");
+    assert!(
+        status.contains(kind),
+        "the backing file system is named: {status}"
+    );
 }
 
 #[test]
@@ -128,7 +155,10 @@ struct Loop(String);
 impl Loop {
     fn new(dir: &Path, name: &str, megabytes: u64) -> Option<Loop> {
         let file = dir.join(name);
-        fs::File::create(&file).unwrap().set_len(megabytes << 20).unwrap();
+        fs::File::create(&file)
+            .unwrap()
+            .set_len(megabytes << 20)
+            .unwrap();
         match sh(&format!("losetup -f --show {}", file.display())) {
             Ok(device) => Some(Loop(device)),
             Err(e) => {
@@ -151,15 +181,33 @@ fn on_block_devices() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let Some(data) = Loop::new(dir.path(), "data", 300) else { return };
-    let Some(metadata) = Loop::new(dir.path(), "metadata", 64) else { return };
+    let Some(data) = Loop::new(dir.path(), "data", 300) else {
+        return;
+    };
+    let Some(metadata) = Loop::new(dir.path(), "metadata", 64) else {
+        return;
+    };
     // What lay there before must not matter.
     let garbage: Vec<u8> = commands::big();
     for device in [&data.0, &metadata.0] {
-        fs::File::options().write(true).open(device).unwrap().write_all(&garbage).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(device)
+            .unwrap()
+            .write_all(&garbage)
+            .unwrap();
     }
     let world = World::new();
-    world.run(["pool", "create", "--data", &data.0, "--metadata", &metadata.0]).ok();
+    world
+        .run([
+            "pool",
+            "create",
+            "--data",
+            &data.0,
+            "--metadata",
+            &metadata.0,
+        ])
+        .ok();
     the_road(&world);
 }
 
@@ -169,7 +217,9 @@ fn a_full_host() {
     if !common::need_fuse() {
         return;
     }
-    let Some(host) = Host::new("ext4", 256) else { return };
+    let Some(host) = Host::new("ext4", 256) else {
+        return;
+    };
     let mut world = World::new();
     world.pool = host.path().join("pool");
     world.sh("pool create --size 10G").ok();
@@ -195,7 +245,10 @@ fn a_full_host() {
     }
     let e = full.expect("a disk of 256 MiB takes no 800 MiB");
     assert_eq!(e.raw_os_error(), Some(libc::ENOSPC), "{e}");
-    assert!(fs::read(at.join("kept")).unwrap() == kept, "what was there is as it was");
+    assert!(
+        fs::read(at.join("kept")).unwrap() == kept,
+        "what was there is as it was"
+    );
     assert_eq!(fs::read(at.join("fill0")).unwrap(), vec![0; 8 << 20]);
     // Deleting works, and its space can be used again.
     for n in 0..100 {

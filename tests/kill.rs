@@ -66,7 +66,9 @@ fn step(
 ) -> std::io::Result<()> {
     let path = root.join(name);
     let existing: Vec<String> = p.files.keys().cloned().collect();
-    let some = existing.get(dice.below(existing.len() as u64) as usize).cloned();
+    let some = existing
+        .get(dice.below(existing.len() as u64) as usize)
+        .cloned();
     match (dice.below(12), some) {
         (0..=3, _) | (_, None) => {
             let len = [100, 5000, 70_000, 300_000][dice.below(4) as usize];
@@ -172,7 +174,10 @@ fn verify(root: &Path, p: &Promised) -> Result<(), String> {
     for (name, mode) in &p.dirs {
         let m = fs::metadata(root.join(name)).map_err(|e| format!("{name}: {e}"))?;
         if !m.is_dir() || m.permissions().mode() & 0o7777 != *mode {
-            return Err(format!("{name}: mode {:o}, {mode:o} promised", m.permissions().mode()));
+            return Err(format!(
+                "{name}: mode {:o}, {mode:o} promised",
+                m.permissions().mode()
+            ));
         }
     }
     for (name, target) in &p.links {
@@ -195,8 +200,14 @@ fn nothing_promised_is_lost() {
     if !common::need_fuse() {
         return;
     }
-    let kills = std::env::var("COWFS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50u64);
-    let seed = std::env::var("COWFS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1u64);
+    let kills = std::env::var("COWFS_KILLS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(50u64);
+    let seed = std::env::var("COWFS_SEED")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1u64);
     let world = World::with_image();
     world.sh("create base c").ok();
     let mount = PathBuf::from(world.mount_point("mnt"));
@@ -207,7 +218,10 @@ fn nothing_promised_is_lost() {
         world.run(["mount", "c", mount.to_str().unwrap()]).ok();
         for (w, p) in promised.iter().enumerate() {
             if let Err(e) = verify(&mount, p) {
-                panic!("round {round} (COWFS_SEED={seed}), worker {w}: {e}\nunder way: {:?}", p.uncertain);
+                panic!(
+                    "round {round} (COWFS_SEED={seed}), worker {w}: {e}\nunder way: {:?}",
+                    p.uncertain
+                );
             }
         }
         for p in &mut promised {
@@ -254,7 +268,10 @@ fn nothing_promised_is_lost() {
         );
         let list = world.sh("list -a --format {{.Name}}").ok();
         for s in &snapshots {
-            assert!(list.lines().any(|l| l.trim() == s), "round {round}: {s} is lost:\n{list}");
+            assert!(
+                list.lines().any(|l| l.trim() == s),
+                "round {round}: {s} is lost:\n{list}"
+            );
         }
     }
 }

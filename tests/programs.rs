@@ -38,7 +38,10 @@ fn debian() -> Result<PathBuf, String> {
     );
     match sh(&line) {
         out if out.status.success() => Ok(tar),
-        out => Err(format!("debootstrap: {}", text(&out.stderr).lines().last().unwrap_or_default())),
+        out => Err(format!(
+            "debootstrap: {}",
+            text(&out.stderr).lines().last().unwrap_or_default()
+        )),
     }
 }
 
@@ -52,7 +55,11 @@ fn with_debian(user: Option<&'static str>, test: impl FnOnce(&Setup, &Pool)) {
         Err(e) => return common::skip(&e),
     };
     let pool = Pool::new(setup, user, "{}");
-    let done = sh(&format!("cp {} {}; chmod 644 {1}", tar.display(), pool.at("debian.tar")));
+    let done = sh(&format!(
+        "cp {} {}; chmod 644 {1}",
+        tar.display(),
+        pool.at("debian.tar")
+    ));
     assert!(done.status.success(), "{}", text(&done.stderr));
     let out = pool.cowfs(["import", &pool.at("debian.tar"), "debian"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
@@ -68,14 +75,22 @@ fn in_a_container(pool: &Pool) {
     let said = pool.run("c --", &format!("mkdir /work; set -- /work; {PROGRAMS}"), 0);
     assert!(said.trim_end().ends_with("all well"), "{said}");
     let diff = text(&pool.cowfs(["diff", "c"]).stdout);
-    assert!(diff.lines().any(|l| l == "A /work/t.db") && diff.contains("A /usr/bin/gcc"), "{}", diff.len());
+    assert!(
+        diff.lines().any(|l| l == "A /work/t.db") && diff.contains("A /usr/bin/gcc"),
+        "{}",
+        diff.len()
+    );
 }
 
 /// The host's programs in the container's mounted root.
 fn in_a_mount(pool: &Pool) {
     let at = pool.at("mnt");
     let user = pool.user.unwrap_or("root");
-    assert!(sh(&format!("mkdir {at}; chown {user}: {at}")).status.success());
+    assert!(
+        sh(&format!("mkdir {at}; chown {user}: {at}"))
+            .status
+            .success()
+    );
     let out = pool.cowfs(["create", "debian", "m"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     let out = pool.cowfs(["mount", "m", &at]);
@@ -92,7 +107,11 @@ fn in_a_mount(pool: &Pool) {
     ));
     let said = text(&out.stdout);
     let undone = pool.cowfs(["umount", &at]);
-    assert!(out.status.success() && said.trim_end().ends_with("all well"), "{said}{}", text(&out.stderr));
+    assert!(
+        out.status.success() && said.trim_end().ends_with("all well"),
+        "{said}{}",
+        text(&out.stderr)
+    );
     assert!(undone.status.success(), "{}", text(&undone.stderr));
 }
 

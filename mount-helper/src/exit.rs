@@ -19,7 +19,10 @@ pub struct Exit {
 
 impl Exit {
     pub fn new(code: u8, line: impl Into<String>) -> Exit {
-        Exit { code, line: Some(line.into()) }
+        Exit {
+            code,
+            line: Some(line.into()),
+        }
     }
 
     /// From cowfs' end: `code`, or none when a signal ended it.

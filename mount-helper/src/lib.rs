@@ -5,10 +5,10 @@
 //! Kept small: it starts in a millisecond and links nothing of the rest.
 
 pub mod exit;
+pub mod mount;
 pub mod options;
 pub mod program;
 pub mod source;
-pub mod mount;
 pub mod umount;
 pub mod whose;
 pub mod words;
@@ -24,14 +24,24 @@ const UMOUNT: &str = "umount.";
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let own = words.next().unwrap_or_default();
-    let own = Path::new(&own).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let own = Path::new(&own)
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let words: Vec<OsString> = words.collect();
-    let done = if own.starts_with(UMOUNT) { umount::run(&words) } else { mount::run(&words) };
+    let done = if own.starts_with(UMOUNT) {
+        umount::run(&words)
+    } else {
+        mount::run(&words)
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             if let Some(line) = &exit.line {
-                eprintln!("{}: {line}", if own.is_empty() { "mount.cowfs" } else { &own });
+                eprintln!(
+                    "{}: {line}",
+                    if own.is_empty() { "mount.cowfs" } else { &own }
+                );
             }
             ExitCode::from(exit.code)
         }

@@ -16,15 +16,59 @@ pub struct Options {
 
 /// What concerns mount(8), fstab or systemd alone, or what every file system has and ours need not do.
 const PASSED_OVER: [&str; 27] = [
-    "defaults", "auto", "noauto", "nofail", "fail", "_netdev", "_rnetdev", "nouser", "nousers", "noowner", "nogroup", "silent", "loud",
-    "quiet", "mand", "nomand", "iversion", "noiversion", "lazytime", "nolazytime", "comment", "nocomment", "symfollow", "private", "rprivate",
-    "bg", "fg",
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "fail",
+    "_netdev",
+    "_rnetdev",
+    "nouser",
+    "nousers",
+    "noowner",
+    "nogroup",
+    "silent",
+    "loud",
+    "quiet",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "lazytime",
+    "nolazytime",
+    "comment",
+    "nocomment",
+    "symfollow",
+    "private",
+    "rprivate",
+    "bg",
+    "fg",
 ];
 /// What `cowfs mount` knows.
 const KNOWN: [&str; 23] = [
-    "ro", "rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "sync", "async", "dirsync", "nosync", "atime", "noatime", "relatime",
-    "norelatime", "strictatime", "nostrictatime", "diratime", "nodiratime", "allow_other", "noallow_other", "default_permissions",
-
+    "ro",
+    "rw",
+    "dev",
+    "nodev",
+    "suid",
+    "nosuid",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "dirsync",
+    "nosync",
+    "atime",
+    "noatime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "diratime",
+    "nodiratime",
+    "allow_other",
+    "noallow_other",
+    "default_permissions",
 ];
 const KNOWN_VALUES: [&str; 3] = ["uid", "gid", "fsname"];
 
@@ -40,13 +84,19 @@ impl Options {
             match (name, value) {
                 // `pool` says where, the next three what.
                 ("pool", Some(dir)) if dir.starts_with('/') => out.pool = Some(dir.into()),
-                ("pool", _) => return Err(usage("option 'pool' needs an absolute path: pool=/DIR")),
+                ("pool", _) => {
+                    return Err(usage("option 'pool' needs an absolute path: pool=/DIR"));
+                }
                 ("container" | "image" | "snapshot", Some(v)) if !v.is_empty() => {
                     if out.volume.replace(word.into()).is_some() {
-                        return Err(usage("name one volume only: container=, image= or snapshot="));
+                        return Err(usage(
+                            "name one volume only: container=, image= or snapshot=",
+                        ));
                     }
                 }
-                ("container" | "image" | "snapshot", _) => return Err(usage(format!("option '{name}' needs a name: {name}=..."))),
+                ("container" | "image" | "snapshot", _) => {
+                    return Err(usage(format!("option '{name}' needs a name: {name}=...")));
+                }
                 // mount(8) passes `user` as `user=NAME` too.
                 ("user" | "users", _) => out.imply(&["noexec", "nosuid", "nodev"]),
                 ("owner" | "group", None) => out.imply(&["nosuid", "nodev"]),
@@ -69,7 +119,11 @@ impl Options {
 
     /// The last word of those decides.
     pub fn is(&self, yes: &str, no: &str) -> bool {
-        self.words.iter().rev().find(|w| *w == yes || *w == no).is_some_and(|w| w == yes)
+        self.words
+            .iter()
+            .rev()
+            .find(|w| *w == yes || *w == no)
+            .is_some_and(|w| w == yes)
     }
 }
 

@@ -6,8 +6,16 @@ fn words(text: &str) -> Vec<String> {
 
 #[test]
 fn what_mount_says_of_itself_is_passed_over() {
-    assert_eq!(words("defaults,auto,noauto,nofail,_netdev,x-systemd.automount,X-mount.mkdir=0755,comment=hello,x-a=b,nouser"), [""; 0]);
-    assert_eq!(words("ro,nodev,relatime,uid=5,fsname=x"), ["ro", "nodev", "relatime", "uid=5", "fsname=x"]);
+    assert_eq!(
+        words(
+            "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,X-mount.mkdir=0755,comment=hello,x-a=b,nouser"
+        ),
+        [""; 0]
+    );
+    assert_eq!(
+        words("ro,nodev,relatime,uid=5,fsname=x"),
+        ["ro", "nodev", "relatime", "uid=5", "fsname=x"]
+    );
 }
 
 #[test]
@@ -23,7 +31,10 @@ fn user_implies_and_later_words_win() {
 #[test]
 fn ours() {
     let o = Options::parse("pool=/srv/pool,container=web,remount", false).unwrap();
-    assert_eq!((o.pool.as_deref(), o.volume.as_deref(), o.remount), (Some("/srv/pool"), Some("container=web"), true));
+    assert_eq!(
+        (o.pool.as_deref(), o.volume.as_deref(), o.remount),
+        (Some("/srv/pool"), Some("container=web"), true)
+    );
     assert_eq!(o.words, [""; 0]);
 }
 
@@ -36,5 +47,8 @@ fn unknown_ones_are_named_unless_sloppy() {
     assert!(wrong("pool=relative").contains("absolute"));
     assert!(wrong("container=").contains("needs a name"));
     assert!(wrong("container=a,image=b").contains("one volume"));
-    assert_eq!(Options::parse("ro,bogus,bogus=5", true).unwrap().words, ["ro"]);
+    assert_eq!(
+        Options::parse("ro,bogus,bogus=5", true).unwrap().words,
+        ["ro"]
+    );
 }

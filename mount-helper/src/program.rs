@@ -9,9 +9,19 @@ use std::process::Command;
 
 /// Beside this program (what a symbolic link to it leads to), in PATH, where it is usually installed.
 pub fn find() -> Result<PathBuf, Exit> {
-    let beside = std::env::current_exe().ok().and_then(|p| p.parent().map(PathBuf::from));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|p| p.parent().map(PathBuf::from));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin", "/sbin", "/bin"].map(PathBuf::from);
+    let usual = [
+        "/usr/local/bin",
+        "/usr/bin",
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/sbin",
+        "/bin",
+    ]
+    .map(PathBuf::from);
     beside
         .into_iter()
         .chain(std::env::split_paths(&path))

@@ -2,20 +2,31 @@ use super::*;
 
 fn parse(word: &str, options: &str) -> Result<(String, Option<String>), String> {
     let options = Options::parse(options, false).unwrap();
-    Source::parse(word, &options).map(|s| (s.name, s.pool)).map_err(|e| e.line.unwrap())
+    Source::parse(word, &options)
+        .map(|s| (s.name, s.pool))
+        .map_err(|e| e.line.unwrap())
 }
 
 #[test]
 fn volumes_and_pools() {
     let ok = |w, o| parse(w, o).unwrap();
     assert_eq!(ok("container=web", ""), ("web".into(), None));
-    assert_eq!(ok("container=web", "pool=/p"), ("web".into(), Some("/p".into())));
+    assert_eq!(
+        ok("container=web", "pool=/p"),
+        ("web".into(), Some("/p".into()))
+    );
     assert_eq!(ok("image=debian", ""), ("debian:latest".into(), None));
-    assert_eq!(ok("image=host:5000/debian", ""), ("host:5000/debian:latest".into(), None));
+    assert_eq!(
+        ok("image=host:5000/debian", ""),
+        ("host:5000/debian:latest".into(), None)
+    );
     assert_eq!(ok("image=debian:12", ""), ("debian:12".into(), None));
     assert_eq!(ok("snapshot=web@one", ""), ("web@one".into(), None));
     assert_eq!(ok("/p", "container=web"), ("web".into(), Some("/p".into())));
-    assert_eq!(ok("/p", "snapshot=web@one,pool=/p"), ("web@one".into(), Some("/p".into())));
+    assert_eq!(
+        ok("/p", "snapshot=web@one,pool=/p"),
+        ("web@one".into(), Some("/p".into()))
+    );
 }
 
 #[test]

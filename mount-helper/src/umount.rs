@@ -41,10 +41,20 @@ pub fn run(words: &[OsString]) -> Result<(), Exit> {
 
 /// -r: what cannot be unmounted becomes read-only.
 fn read_only(dir: &OsStr, otherwise: Result<(), Exit>) -> Result<(), Exit> {
-    let Ok(path) = CString::new(dir.as_bytes()) else { return otherwise };
+    let Ok(path) = CString::new(dir.as_bytes()) else {
+        return otherwise;
+    };
     let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
     // SAFETY: a terminated string; the other pointers may be null with these flags.
-    let r = unsafe { libc::mount(std::ptr::null(), path.as_ptr(), std::ptr::null(), flags, std::ptr::null()) };
+    let r = unsafe {
+        libc::mount(
+            std::ptr::null(),
+            path.as_ptr(),
+            std::ptr::null(),
+            flags,
+            std::ptr::null(),
+        )
+    };
     if r == 0 { Ok(()) } else { otherwise }
 }
 
@@ -53,7 +63,11 @@ fn resolved(dir: &Path) -> Option<PathBuf> {
     match (dir.parent(), dir.file_name()) {
         (Some(parent), Some(name)) => {
             let real = parent.canonicalize().ok()?.join(name);
-            if std::fs::read_link(&real).is_ok() { real.canonicalize().ok() } else { Some(real) }
+            if std::fs::read_link(&real).is_ok() {
+                real.canonicalize().ok()
+            } else {
+                Some(real)
+            }
         }
         _ => Some(dir.to_path_buf()),
     }

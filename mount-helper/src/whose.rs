@@ -21,7 +21,11 @@ pub struct Mounted {
 /// The topmost mount on `dir`, which must be absolute and without symbolic links.
 pub fn mounted_on(dir: &Path) -> Option<Mounted> {
     let table = fs::read("/proc/self/mountinfo").ok()?;
-    table.split(|b| *b == b'\n').filter_map(line).filter(|m| m.dir == dir).last()
+    table
+        .split(|b| *b == b'\n')
+        .filter_map(line)
+        .filter(|m| m.dir == dir)
+        .last()
 }
 
 /// `36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -32,7 +36,12 @@ fn line(line: &[u8]) -> Option<Mounted> {
     let mut after = fields.skip_while(|f| *f != b"-").skip(1);
     let kind = String::from_utf8_lossy(after.next()?).into_owned();
     let source = unescaped(after.next()?);
-    Some(Mounted { device, dir, kind, source })
+    Some(Mounted {
+        device,
+        dir,
+        kind,
+        source,
+    })
 }
 
 /// `\040` for a space, and so on.
@@ -41,7 +50,10 @@ fn unescaped(field: &[u8]) -> OsString {
     let mut rest = field;
     while let Some((&b, after)) = rest.split_first() {
         rest = after;
-        let octal = after.get(..3).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        let octal = after
+            .get(..3)
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
         match (b, octal) {
             (b'\\', Some(byte)) => {
                 out.push(byte);
@@ -59,17 +71,21 @@ pub fn pool_of(there: &Mounted) -> Option<OsString> {
         return Some(there.source.clone());
     }
     noted(&there.device).or_else(|| {
-        let fstab = fs::read(std::env::var_os("LIBMOUNT_FSTAB").unwrap_or("/etc/fstab".into())).ok()?;
+        let fstab =
+            fs::read(std::env::var_os("LIBMOUNT_FSTAB").unwrap_or("/etc/fstab".into())).ok()?;
         in_fstab(&fstab, there)
     })
 }
 
 fn in_fstab(fstab: &[u8], there: &Mounted) -> Option<OsString> {
     fstab.split(|b| *b == b'\n').find_map(|line| {
-        let mut fields = line.split(|b| matches!(b, b' ' | b'\t')).filter(|f| !f.is_empty());
+        let mut fields = line
+            .split(|b| matches!(b, b' ' | b'\t'))
+            .filter(|f| !f.is_empty());
         let source = fields.next().filter(|f| !f.starts_with(b"#"))?;
         let dir = PathBuf::from(unescaped(fields.next()?));
-        if unescaped(source) != there.source || !matches!(fields.next()?, b"cowfs" | b"fuse.cowfs") {
+        if unescaped(source) != there.source || !matches!(fields.next()?, b"cowfs" | b"fuse.cowfs")
+        {
             return None;
         }
         if dir.canonicalize().unwrap_or(dir) != there.dir {
@@ -86,7 +102,9 @@ fn notes() -> Option<PathBuf> {
     if unsafe { libc::geteuid() } == 0 {
         return Some("/run/cowfs/mounts".into());
     }
-    let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|d| d.is_absolute())?;
+    let dir = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|d| d.is_absolute())?;
     Some(dir.join("cowfs/mounts"))
 }
 
@@ -101,12 +119,17 @@ fn noted(device: &str) -> Option<OsString> {
 /// Notes (or forgets) which pool a mount belongs to. When that fails the unmount still works: the daemon
 /// makes things durable by itself a moment later.
 pub fn note(there: &Mounted, pool: Option<&OsStr>) {
-    let Some(file) = note_file(&there.device) else { return };
+    let Some(file) = note_file(&there.device) else {
+        return;
+    };
     match pool {
         Some(pool) => {
             use std::os::unix::fs::DirBuilderExt;
             if let Some(dir) = file.parent() {
-                let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+                let _ = fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(dir);
             }
             let _ = fs::write(file, pool.as_bytes());
         }

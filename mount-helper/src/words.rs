@@ -35,8 +35,8 @@ impl Words {
                 flags_over = true;
                 continue;
             }
-            let mut letters = bytes.iter().copied().enumerate().skip(1);
-            while let Some((at, letter)) = letters.next() {
+            let letters = bytes.iter().copied().enumerate().skip(1);
+            for (at, letter) in letters {
                 if !matches!(letter, b'o' | b't' | b'N') {
                     if !known.contains(&letter) {
                         return Err(usage(format!("unknown flag '-{}'", char::from(letter))));
@@ -45,8 +45,14 @@ impl Words {
                     continue;
                 }
                 let rest = bytes.get(at + 1..).unwrap_or_default();
-                let value = if rest.is_empty() { words.next().cloned() } else { Some(OsString::from_vec(rest.to_vec())) };
-                let value = value.ok_or_else(|| usage(format!("flag '-{}' needs a value", char::from(letter))))?;
+                let value = if rest.is_empty() {
+                    words.next().cloned()
+                } else {
+                    Some(OsString::from_vec(rest.to_vec()))
+                };
+                let value = value.ok_or_else(|| {
+                    usage(format!("flag '-{}' needs a value", char::from(letter)))
+                })?;
                 match letter {
                     b'o' => options.push(text(&value)?.to_owned()),
                     b'N' => out.namespace = Some(value),
@@ -66,7 +72,8 @@ impl Words {
 }
 
 pub fn text(word: &OsStr) -> Result<&str, Exit> {
-    word.to_str().ok_or_else(|| usage(format!("'{}' is not UTF-8", word.to_string_lossy())))
+    word.to_str()
+        .ok_or_else(|| usage(format!("'{}' is not UTF-8", word.to_string_lossy())))
 }
 
 #[cfg(test)]

@@ -45,13 +45,28 @@ pub struct Check {
 
 impl Check {
     pub fn ok(name: &'static str, found: impl Into<String>) -> Check {
-        Check { name, status: Status::Ok, found: found.into(), advice: String::new() }
+        Check {
+            name,
+            status: Status::Ok,
+            found: found.into(),
+            advice: String::new(),
+        }
     }
     pub fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
-        Check { name, status: Status::Warn, found: found.into(), advice: advice.into() }
+        Check {
+            name,
+            status: Status::Warn,
+            found: found.into(),
+            advice: advice.into(),
+        }
     }
     pub fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
-        Check { name, status: Status::Fail, found: found.into(), advice: advice.into() }
+        Check {
+            name,
+            status: Status::Fail,
+            found: found.into(),
+            advice: advice.into(),
+        }
     }
 }
 
@@ -90,7 +105,12 @@ pub fn run(args: Args, cx: &Context) -> Result<Exit> {
 }
 
 fn words(report: &Report) -> String {
-    let width = report.checks.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    let width = report
+        .checks
+        .iter()
+        .map(|c| c.name.len())
+        .max()
+        .unwrap_or(0);
     let mut lines = vec![];
     for c in &report.checks {
         let status = match c.status {
@@ -104,6 +124,10 @@ fn words(report: &Report) -> String {
         }
     }
     let can = |yes: bool| if yes { "works" } else { "does not work" };
-    lines.push(format!("\nmounting {}, running containers {}", can(report.mount), can(report.run)));
+    lines.push(format!(
+        "\nmounting {}, running containers {}",
+        can(report.mount),
+        can(report.run)
+    ));
     lines.join("\n")
 }

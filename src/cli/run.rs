@@ -89,7 +89,12 @@ pub struct Args {
     #[arg(long)]
     init: bool,
     /// auto (crun or runc where they work), crun, runc, none, or a path
-    #[arg(long, value_name = "RUNTIME", default_value = "auto", env = "COWFS_RUNTIME")]
+    #[arg(
+        long,
+        value_name = "RUNTIME",
+        default_value = "auto",
+        env = "COWFS_RUNTIME"
+    )]
     runtime: String,
     /// Accepted: standard input is always the caller's
     #[arg(short, long)]
@@ -106,7 +111,10 @@ pub struct Args {
 impl Args {
     /// What to run it in.
     fn word(&self) -> &OsStr {
-        self.words.first().map(OsString::as_os_str).unwrap_or_default()
+        self.words
+            .first()
+            .map(OsString::as_os_str)
+            .unwrap_or_default()
     }
 
     /// What to run; nothing: what the image says.
@@ -127,7 +135,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub fn own(error: Error) -> Failure {
-        Failure { code: OWN_FAILURE, error }
+        Failure {
+            code: OWN_FAILURE,
+            error,
+        }
     }
 }
 
@@ -157,7 +168,13 @@ fn attempt(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     // Nothing ran in it: nobody misses it.
     let unused = found.created && !found.started;
     if args.rm || unused {
-        let removed = found.call(cx, &Request::Remove { names: vec![found.name.clone()], force: false });
+        let removed = found.call(
+            cx,
+            &Request::Remove {
+                names: vec![found.name.clone()],
+                force: false,
+            },
+        );
         if let Err(e) = removed.map(drop).or_else(gone_is_gone) {
             warn(&format!("container {} is not removed: {e}", found.name));
         }
@@ -166,7 +183,11 @@ fn attempt(args: &Args, cx: &Context) -> Result<Exit, Failure> {
 }
 
 fn gone_is_gone(e: Error) -> Result<()> {
-    if e.exit_kind() == ExitKind::NotFound { Ok(()) } else { Err(e) }
+    if e.exit_kind() == ExitKind::NotFound {
+        Ok(())
+    } else {
+        Err(e)
+    }
 }
 
 /// /dev/fuse is there and this user may open it.
@@ -176,12 +197,18 @@ fn usable_device() -> Result<()> {
         Ok(_) => Ok(()),
         Err(e) => {
             let why = match e {
-                rustix::io::Errno::NOENT => "there is no /dev/fuse here; load it with 'modprobe fuse', or give the outer container that device (--device /dev/fuse)",
-                rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => "this user may not open /dev/fuse; as root: 'chmod 0666 /dev/fuse', or give the outer container that device",
+                rustix::io::Errno::NOENT => {
+                    "there is no /dev/fuse here; load it with 'modprobe fuse', or give the outer container that device (--device /dev/fuse)"
+                }
+                rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => {
+                    "this user may not open /dev/fuse; as root: 'chmod 0666 /dev/fuse', or give the outer container that device"
+                }
                 _ => "load it with 'modprobe fuse'",
             };
             let e = std::io::Error::from(e);
-            Err(Error::Denied(format!("cannot run containers without /dev/fuse ({e}): {why}; import, diff, cp and export work without")))
+            Err(Error::Denied(format!(
+                "cannot run containers without /dev/fuse ({e}): {why}; import, diff, cp and export work without"
+            )))
         }
     }
 }
@@ -200,7 +227,9 @@ impl Found {
     /// Asks the daemon; another one, should this one have gone meanwhile.
     fn call(&mut self, cx: &Context, request: &Request) -> Result<Response> {
         match self.client.call(request, &[]) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ConnectionAborted => {
+            Err(Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::ConnectionAborted =>
+            {
                 self.client = cx.client()?;
                 self.client.call(request, &[])
             }
@@ -221,7 +250,9 @@ fn find(args: &Args, cx: &Context) -> Result<Found> {
         match inspect(&mut client, word) {
             Ok(it) => return found(args, client, it),
             Err(e) if e.exit_kind() == ExitKind::NotFound && !Path::new(word).exists() => {
-                return Err(Error::NotFound(format!("{e}; nor is there a file of that name to import")));
+                return Err(Error::NotFound(format!(
+                    "{e}; nor is there a file of that name to import"
+                )));
             }
             Err(e) if e.exit_kind() == ExitKind::NotFound => {}
             Err(e) => return Err(e),
@@ -229,8 +260,15 @@ fn find(args: &Args, cx: &Context) -> Result<Found> {
     }
     let path = Path::new(args.word());
     if path != Path::new("-") && !path.exists() {
-        let what = if path_alone { "file or directory" } else { "container, image or file" };
-        return Err(Error::NotFound(format!("there is no {what} '{}'", path.display())));
+        let what = if path_alone {
+            "file or directory"
+        } else {
+            "container, image or file"
+        };
+        return Err(Error::NotFound(format!(
+            "there is no {what} '{}'",
+            path.display()
+        )));
     }
     // What comes through a pipe has no file's name to go by.
     let own_name = (path == Path::new("-")).then(|| args.name.as_deref().unwrap_or("stdin"));
@@ -241,7 +279,12 @@ fn find(args: &Args, cx: &Context) -> Result<Found> {
 }
 
 fn inspect(client: &mut Client, name: &str) -> Result<Inspect> {
-    match client.call(&Request::Inspect { name: name.to_owned() }, &[])? {
+    match client.call(
+        &Request::Inspect {
+            name: name.to_owned(),
+        },
+        &[],
+    )? {
         Response::Inspect(it) => Ok(*it),
         _ => Err(unexpected()),
     }
@@ -266,24 +309,57 @@ fn found(args: &Args, mut client: Client, it: Inspect) -> Result<Found> {
                 it.row.name, m.dir
             )));
         }
-        return Ok(Found { client, name: it.row.name, config, created: false, started: false });
+        return Ok(Found {
+            client,
+            name: it.row.name,
+            config,
+            created: false,
+            started: false,
+        });
     }
-    let request = Request::Create { image: it.row.name, name: args.name.clone(), size: args.size };
+    let request = Request::Create {
+        image: it.row.name,
+        name: args.name.clone(),
+        size: args.size,
+    };
     match client.call(&request, &[])? {
-        Response::Name(name) => Ok(Found { client, name, config, created: true, started: false }),
+        Response::Name(name) => Ok(Found {
+            client,
+            name,
+            config,
+            created: true,
+            started: false,
+        }),
         _ => Err(unexpected()),
     }
 }
 
 /// Runs the program in the container, and ends the mount.
-fn enter(args: &Args, cx: &Context, found: &mut Found, runtime: Option<runtime::Runtime>) -> Result<Exit, Failure> {
+fn enter(
+    args: &Args,
+    cx: &Context,
+    found: &mut Found,
+    runtime: Option<runtime::Runtime>,
+) -> Result<Exit, Failure> {
     let spec = spec::spec(args, args.command(), found.config.as_ref(), &found.name)?;
-    let user_namespace = !idmap::may_unshare().map_err(|e| Error::io("capabilities of this process", e))?;
+    let user_namespace =
+        !idmap::may_unshare().map_err(|e| Error::io("capabilities of this process", e))?;
     let mut ids = user_namespace.then(idmap::IdMap::of_caller);
     // Devices in an image are data: only those of /dev are real.
-    let options = crate::fuse::MountOptions { nodev: true, ..Default::default() };
-    let root = Root::Volume { source: format!("container={}", found.name), options: Box::new(options) };
-    let inside = Inside { spec, root, runtime, user_namespace };
+    let options = crate::fuse::MountOptions {
+        nodev: true,
+        ..Default::default()
+    };
+    let root = Root::Volume {
+        source: format!("container={}", found.name),
+        options: Box::new(options),
+    };
+    let inside = Inside {
+        spec,
+        root,
+        runtime,
+        user_namespace,
+    };
     let mut mount = None;
     // In listings: it is nowhere that others could see.
     let place = format!("(cowfs run, process {})", std::process::id());
@@ -292,11 +368,22 @@ fn enter(args: &Args, cx: &Context, found: &mut Found, runtime: Option<runtime::
         let request = Request::Mount {
             name: found.name.clone(),
             dir: Raw::from(place.as_str()),
-            options: MountOptions { pid: std::process::id(), ..Default::default() },
+            options: MountOptions {
+                pid: std::process::id(),
+                ..Default::default()
+            },
         };
-        let Response::Mounted(it) = client.call(&request, &[device.as_fd()])? else { return Err(unexpected()) };
+        let Response::Mounted(it) = client.call(&request, &[device.as_fd()])? else {
+            return Err(unexpected());
+        };
         mount = Some(it.id);
-        client.call(&Request::Attached { mount: it.id, connection }, &[])?;
+        client.call(
+            &Request::Attached {
+                mount: it.id,
+                connection,
+            },
+            &[],
+        )?;
         Ok(())
     };
     let outcome = engine::go(&inside, ids.as_mut(), &mut serve, &warn);
@@ -313,10 +400,23 @@ fn enter(args: &Args, cx: &Context, found: &mut Found, runtime: Option<runtime::
 }
 
 /// All processes of the container are gone. What they wrote goes to the daemon and becomes durable.
-fn leave(cx: &Context, found: &mut Found, root: Option<OwnedFd>, mount: Option<u64>, forget: bool) -> Result<()> {
+fn leave(
+    cx: &Context,
+    found: &mut Found,
+    root: Option<OwnedFd>,
+    mount: Option<u64>,
+    forget: bool,
+) -> Result<()> {
     let flushed = match &root {
-        Some(root) if !forget => rustix::fs::syncfs(root)
-            .map_err(|e| Error::io(format!("container {}: not all that was written could be kept", found.name), e.into())),
+        Some(root) if !forget => rustix::fs::syncfs(root).map_err(|e| {
+            Error::io(
+                format!(
+                    "container {}: not all that was written could be kept",
+                    found.name
+                ),
+                e.into(),
+            )
+        }),
         _ => Ok(()),
     };
     // With its last user the kernel's mount goes, before the daemon is asked about it.
@@ -324,7 +424,10 @@ fn leave(cx: &Context, found: &mut Found, root: Option<OwnedFd>, mount: Option<u
     if let Some(mount) = mount {
         match found.call(cx, &Request::Unmounted { mount }) {
             Ok(Response::Ended(Ended { ended: false })) => {
-                warn(&format!("container {} is still in use by something", found.name));
+                warn(&format!(
+                    "container {} is still in use by something",
+                    found.name
+                ));
             }
             Ok(_) => {}
             Err(_) if forget => {}
@@ -340,8 +443,16 @@ pub(crate) fn try_mount() -> Result<Option<String>, String> {
     let spec = spec::Spec::bare(vec!["true".into()]);
     let user_namespace = !idmap::may_unshare().map_err(|e| e.to_string())?;
     let mut ids = user_namespace.then(idmap::IdMap::of_caller);
-    let root = Root::Volume { source: "cowfs-doctor".into(), options: Box::default() };
-    let inside = Inside { spec, root, runtime: None, user_namespace };
+    let root = Root::Volume {
+        source: "cowfs-doctor".into(),
+        options: Box::default(),
+    };
+    let inside = Inside {
+        spec,
+        root,
+        runtime: None,
+        user_namespace,
+    };
     let mut mounted = false;
     // Nobody serves it: that it was made is enough, and the end.
     let mut serve = |_: OwnedFd, _: u32| -> Result<()> {
@@ -349,7 +460,9 @@ pub(crate) fn try_mount() -> Result<Option<String>, String> {
         Err(Error::Denied("enough".into()))
     };
     let warning = std::cell::RefCell::new(None);
-    let outcome = engine::go(&inside, ids.as_mut(), &mut serve, &|w| *warning.borrow_mut() = Some(w.to_owned()));
+    let outcome = engine::go(&inside, ids.as_mut(), &mut serve, &|w| {
+        *warning.borrow_mut() = Some(w.to_owned())
+    });
     match outcome.end {
         _ if mounted => Ok(warning.into_inner()),
         Err(f) => Err(f.error.to_string()),

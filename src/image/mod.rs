@@ -26,6 +26,8 @@ mod source;
 mod tar;
 
 #[cfg(test)]
+mod oci_tests;
+#[cfg(test)]
 mod tests;
 
 pub use config::{History, ImageConfig, RootFs, RunConfig};

@@ -10,7 +10,7 @@ use parking_lot::RwLockReadGuard;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Inside the gates: no checkpoint captures and no snapshot is taken meanwhile. Keep it for one
 /// operation, with its data I/O, and no longer.
@@ -19,7 +19,9 @@ pub struct Entered<'a> {
     pub(super) core: &'a Core,
     _gate: RwLockReadGuard<'a, ()>,
     _pool_gate: RwLockReadGuard<'a, ()>,
-    _reserved: Reserved<'a>,
+    reserved: Reserved<'a>,
+    /// An update has been made: the next one needs its own share of what was set aside.
+    used: AtomicBool,
     _inside: Inside,
 }
 
@@ -55,6 +57,9 @@ pub(super) struct Reserved<'a> {
     pool: &'a Pool,
     ring: u64,
     _nodes: Option<Reservation>,
+    /// Nodes that must stay free beside those set aside.
+    floor: u64,
+    need: Need,
 }
 
 impl Drop for Reserved<'_> {
@@ -74,17 +79,28 @@ const DIRTY_HIGH: usize = 6144;
 impl Pool {
     /// Sets aside what an operation may need; makes room by a checkpoint where there is none.
     pub(super) fn reserve(&self, need: Need, logged: bool) -> Result<Reserved<'_>> {
-        let none = Reserved { pool: self, ring: 0, _nodes: None };
+        let none = Reserved {
+            pool: self,
+            ring: 0,
+            _nodes: None,
+            floor: 0,
+            need,
+        };
         if need.keys == 0 {
             return Ok(none);
         }
         self.refuse_if_failed()?;
         let payload = 64 + need.keys as usize * (Key::LEN + 5) + need.bytes as usize;
-        let ring = if logged { super::log::record_size(payload) } else { 0 };
+        let ring = if logged {
+            super::log::record_size(payload)
+        } else {
+            0
+        };
         let nodes = 8 + 3 * u64::from(need.keys);
         // A checkpoint puts every changed volume's root into the catalog, and new pages of counts.
         let volumes = self.open.lock().len() as u64 / 8;
-        let floor = volumes + self.tables.lock().pages() + if need.frees { FLOOR_FREES } else { FLOOR };
+        let floor =
+            volumes + self.tables.lock().pages() + if need.frees { FLOOR_FREES } else { FLOOR };
         for attempt in 0.. {
             let seen = self.nodes.generation();
             if self.nodes.dirty() < DIRTY_HIGH || attempt > 0 {
@@ -93,7 +109,13 @@ impl Pool {
                     self.node_space.reserve(nodes, floor)
                 });
                 if n.is_some() && (ring == 0 || self.log.reserve(ring)) {
-                    return Ok(Reserved { pool: self, ring, _nodes: n });
+                    return Ok(Reserved {
+                        pool: self,
+                        ring,
+                        _nodes: n,
+                        floor,
+                        need,
+                    });
                 }
                 // What is dead but not yet taken apart may be what is wanted.
                 let more = n.is_none() && attempt > 0 && !need.frees && self.reclaim(64)?;
@@ -125,7 +147,16 @@ impl<'a> Entered<'a> {
         let inside = Inside::enter();
         let pool_gate = pool.gate.read();
         let gate = core.gate.read();
-        Entered { pool, core, _gate: gate, _pool_gate: pool_gate, _reserved: reserved, _inside: inside }
+        let used = AtomicBool::new(false);
+        Entered {
+            pool,
+            core,
+            _gate: gate,
+            _pool_gate: pool_gate,
+            reserved,
+            used,
+            _inside: inside,
+        }
     }
 
     /// Reads the tree. The closure may run several times (nodes not in memory are read in between).
@@ -136,13 +167,61 @@ impl<'a> Entered<'a> {
     /// Changes the tree: one record, wholly or not at all. The closure may run several times, each
     /// time from a clean slate; when it answers `Err` nothing is changed. Alone in this volume's tree.
     /// Answered when the record is in the log (safe against the death of this process).
+    ///
+    /// A passage may make several updates. `Error::Again`, not with the first: others have taken
+    /// what this one would need; leave the gate, enter again and go on from there.
     pub fn update<T>(&self, mut f: impl FnMut(&mut Op<'_>) -> Result<T>) -> Result<T> {
-        self.pool.update(self.core, |op| Ok((f(op)?, Vec::new())))
+        if self.used.load(Ordering::Relaxed) && !self.reserved.suffices() {
+            return Err(Error::Again);
+        }
+        let mut changed = false;
+        let need = self.reserved.need;
+        let done = self.pool.update(self.core, |op| {
+            let value = f(op)?;
+            changed = !op.changes.is_empty();
+            need.check(&op.changes);
+            Ok((value, Vec::new()))
+        });
+        if changed {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+}
+
+impl Reserved<'_> {
+    /// Whether there is enough for one more update.
+    fn suffices(&self) -> bool {
+        (self.ring == 0 || self.pool.log.covers_reserved())
+            && self.pool.node_space.free() >= self.floor
+            && self.pool.nodes.dirty() < DIRTY_HIGH
+    }
+}
+
+impl Need {
+    /// A change larger than announced may find no room in the ring: a mistake of the program.
+    fn check(&self, changes: &BTreeMap<Key, Change>) {
+        let bytes: usize = changes.values().flatten().map(Vec::len).sum();
+        if changes.len() > self.keys as usize || bytes > self.bytes as usize {
+            log::error!(
+                "{} keys and {bytes} bytes changed, announced were {self:?}",
+                changes.len()
+            );
+            debug_assert!(
+                false,
+                "{} keys and {bytes} bytes changed, announced were {self:?}",
+                changes.len()
+            );
+        }
     }
 }
 
 impl Pool {
-    pub(super) fn view<T>(&self, core: &Core, mut f: impl FnMut(&dyn Read) -> Result<T>) -> Result<T> {
+    pub(super) fn view<T>(
+        &self,
+        core: &Core,
+        mut f: impl FnMut(&dyn Read) -> Result<T>,
+    ) -> Result<T> {
         loop {
             let tree = core.tree.read();
             let done = f(&tree.at(&self.nodes));
@@ -163,7 +242,11 @@ impl Pool {
     ) -> Result<T> {
         loop {
             let mut tree = core.tree.write();
-            let mut op = Op { tree: *tree, nodes: &self.nodes, changes: BTreeMap::new() };
+            let mut op = Op {
+                tree: *tree,
+                nodes: &self.nodes,
+                changes: BTreeMap::new(),
+            };
             let done = f(&mut op).and_then(|(value, actions)| {
                 if op.changes.is_empty() && actions.is_empty() {
                     return Ok((value, None));
@@ -301,7 +384,12 @@ impl Read for Op<'_> {
         if from >= to {
             return Ok(());
         }
-        if self.changes.range((Bound::Included(from), Bound::Excluded(to))).next().is_none() {
+        if self
+            .changes
+            .range((Bound::Included(from), Bound::Excluded(to)))
+            .next()
+            .is_none()
+        {
             return self.before().scan(from, to, each);
         }
         let mut at = *from;

@@ -11,6 +11,9 @@ use crate::tree::{Bitmap, RUN_MAX};
 use std::cell::Cell;
 use std::ops::Range;
 
+/// Lying PARTIAL items dropped by one operation.
+const STALE: usize = 8;
+
 /// How a commit ended.
 #[must_use]
 pub(crate) enum Outcome<T> {
@@ -60,7 +63,9 @@ impl<'a> Txn<'a> {
         let taken = alloc::take(&self.thin.alloc, &self.ground(), want)?;
         Counters::add(&self.thin.counters.chunks_allocated, taken.chunks);
         self.edits.uses.extend_from_slice(&taken.grants);
-        self.edits.stale.extend_from_slice(&taken.stale);
+        // The others will be met again.
+        let room = STALE.saturating_sub(self.edits.stale.len());
+        self.edits.stale.extend(taken.stale.iter().take(room));
         Ok(taken.grants)
     }
 

@@ -27,10 +27,13 @@ pub fn setup() -> Option<&'static Setup> {
     if !need_fuse() {
         return None;
     }
-    SETUP.get_or_init(|| make_setup().map_err(|e| eprintln!("\nSKIPPED: {e}")).ok()).as_ref().or_else(|| {
-        skip("the set-up failed");
-        None
-    })
+    SETUP
+        .get_or_init(|| make_setup().map_err(|e| eprintln!("\nSKIPPED: {e}")).ok())
+        .as_ref()
+        .or_else(|| {
+            skip("the set-up failed");
+            None
+        })
 }
 
 fn make_setup() -> Result<Setup, String> {
@@ -52,12 +55,22 @@ fn make_setup() -> Result<Setup, String> {
     }
     for file in ["/etc/subuid", "/etc/subgid"] {
         let ids = std::fs::read_to_string(file).unwrap_or_default();
-        let mut kept: String =
-            ids.lines().filter(|l| !l.starts_with(&format!("{LONE}:"))).map(|l| format!("{l}\n")).collect();
+        let mut kept: String = ids
+            .lines()
+            .filter(|l| !l.starts_with(&format!("{LONE}:")))
+            .map(|l| format!("{l}\n"))
+            .collect();
         if !kept.contains(&format!("{USER}:")) {
             let end = kept
                 .lines()
-                .filter_map(|l| l.rsplit_once(':')?.0.rsplit_once(':')?.1.parse::<u64>().ok())
+                .filter_map(|l| {
+                    l.rsplit_once(':')?
+                        .0
+                        .rsplit_once(':')?
+                        .1
+                        .parse::<u64>()
+                        .ok()
+                })
                 .max()
                 .unwrap_or(100_000);
             kept.push_str(&format!("{USER}:{}:65536\n", end + 65536));
@@ -66,23 +79,31 @@ fn make_setup() -> Result<Setup, String> {
             std::fs::write(file, kept).map_err(|e| format!("{file}: {e}"))?;
         }
     }
-    let dir =
-        tempfile::Builder::new().prefix("cowfs-bin-").tempdir_in("/var/tmp").map_err(|e| e.to_string())?;
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).map_err(|e| e.to_string())?;
+    let dir = tempfile::Builder::new()
+        .prefix("cowfs-bin-")
+        .tempdir_in("/var/tmp")
+        .map_err(|e| e.to_string())?;
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))
+        .map_err(|e| e.to_string())?;
     let cowfs = Path::new(env!("CARGO_BIN_EXE_cowfs"));
     std::fs::copy(cowfs, dir.path().join("cowfs")).map_err(|e| e.to_string())?;
     let helper = helper(cowfs)?;
     for name in ["mount.cowfs", "umount.fuse.cowfs"] {
         std::fs::copy(&helper, dir.path().join(name)).map_err(|e| e.to_string())?;
     }
-    Ok(Setup { bin: dir.path().into(), _dir: dir })
+    Ok(Setup {
+        bin: dir.path().into(),
+        _dir: dir,
+    })
 }
 
 /// Another package's binary: built beside ours.
 fn helper(cowfs: &Path) -> Result<PathBuf, String> {
     let path = cowfs.with_file_name("mount-cowfs");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "mount-helper"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo
+        .args(["build", "--quiet", "-p", "mount-helper"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     if cowfs.components().any(|c| c.as_os_str() == "release") {
         cargo.arg("--release");
     }
@@ -96,7 +117,11 @@ fn helper(cowfs: &Path) -> Result<PathBuf, String> {
 
 fn install(wanted: &[(&str, &str)]) -> Result<(), String> {
     let there = |program: &str| sh(&format!("command -v {program}")).status.success();
-    let missing: Vec<&str> = wanted.iter().filter(|(p, _)| !there(p)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(p, _)| !there(p))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -106,11 +131,20 @@ fn install(wanted: &[(&str, &str)]) -> Result<(), String> {
         "export DEBIAN_FRONTEND=noninteractive; apt-get install -y -q {list} || {{ apt-get update -q && apt-get install -y -q {list}; }}"
     );
     let done = sh(&line);
-    if done.status.success() { Ok(()) } else { Err(format!("cannot install {list}: {}", text(&done.stderr))) }
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(format!("cannot install {list}: {}", text(&done.stderr)))
+    }
 }
 
 pub fn sh(line: &str) -> Output {
-    Command::new("sh").arg("-c").arg(line).stdin(Stdio::null()).output().unwrap()
+    Command::new("sh")
+        .arg("-c")
+        .arg(line)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -128,11 +162,22 @@ impl Pool {
     /// With an image `bb`: busybox, and what `config` says.
     pub fn new(setup: &Setup, user: Option<&'static str>, config: &str) -> Pool {
         // Not below /tmp: that containers hide /tmp while they start is none of this pool's business.
-        let dir = tempfile::Builder::new().prefix("cowfs-box-").tempdir_in("/var/tmp").unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("cowfs-box-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
         image(&dir.path().join("image"), config);
-        let pool = Pool { dir, user, bin: setup.bin.clone() };
+        let pool = Pool {
+            dir,
+            user,
+            bin: setup.bin.clone(),
+        };
         if let Some(user) = user {
-            assert!(sh(&format!("chown -R {user}: {}", pool.dir.path().display())).status.success());
+            assert!(
+                sh(&format!("chown -R {user}: {}", pool.dir.path().display()))
+                    .status
+                    .success()
+            );
         }
         let out = pool.cowfs(["import", &pool.at("image"), "bb"]);
         assert!(out.status.success(), "import: {}", text(&out.stderr));
@@ -153,8 +198,10 @@ impl Pool {
         let mut command = match self.user {
             Some(user) => {
                 let mut c = Command::new("setpriv");
-                c.args(["--reuid", user, "--regid", user, "--init-groups", "--"]).arg(&cowfs);
-                c.env("HOME", format!("/home/{user}")).env_remove("XDG_RUNTIME_DIR");
+                c.args(["--reuid", user, "--regid", user, "--init-groups", "--"])
+                    .arg(&cowfs);
+                c.env("HOME", format!("/home/{user}"))
+                    .env_remove("XDG_RUNTIME_DIR");
                 c
             }
             None => Command::new(&cowfs),
@@ -174,7 +221,12 @@ impl Pool {
 
     /// `cowfs run ... sh -c LINE`, expected to end with `code`: what it wrote.
     pub fn run(&self, words: &str, line: &str, code: i32) -> String {
-        let out = self.cowfs(["run"].into_iter().chain(words.split_whitespace()).chain(["sh", "-c", line]));
+        let out = self.cowfs(
+            ["run"]
+                .into_iter()
+                .chain(words.split_whitespace())
+                .chain(["sh", "-c", line]),
+        );
         assert_eq!(
             out.status.code(),
             Some(code),
@@ -186,12 +238,20 @@ impl Pool {
     }
 
     pub fn names(&self) -> Vec<String> {
-        text(&self.cowfs(["containers", "--format", "{{.Name}}"]).stdout).lines().map(str::to_owned).collect()
+        text(&self.cowfs(["containers", "--format", "{{.Name}}"]).stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     pub fn check(&self) {
         let out = self.cowfs(["pool", "check"]);
-        assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}{}",
+            text(&out.stdout),
+            text(&out.stderr)
+        );
     }
 }
 
@@ -204,10 +264,12 @@ impl Drop for Pool {
             use std::io::{BufRead, BufReader};
             let mut line = String::new();
             let _ = BufReader::new(stream).read_line(&mut line);
-            let pid = line
-                .split("\"pid\":")
-                .nth(1)
-                .and_then(|r| r.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i32>().ok());
+            let pid = line.split("\"pid\":").nth(1).and_then(|r| {
+                r.split(|c: char| !c.is_ascii_digit())
+                    .next()?
+                    .parse::<i32>()
+                    .ok()
+            });
             if let Some(pid) = pid {
                 let _ = Command::new("kill").arg(pid.to_string()).output();
                 for _ in 0..200 {
@@ -247,7 +309,11 @@ pub fn image(dir: &Path, config: &str) {
         "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n",
     )
     .unwrap();
-    std::fs::write(root.join("etc/group"), "root:x:0:\nann:x:1000:\naudio:x:29:ann\n").unwrap();
+    std::fs::write(
+        root.join("etc/group"),
+        "root:x:0:\nann:x:1000:\naudio:x:29:ann\n",
+    )
+    .unwrap();
     std::fs::write(root.join("etc/plain"), "text\n").unwrap();
     layout(dir, &root, config);
     std::fs::remove_dir_all(&root).unwrap();
@@ -278,7 +344,10 @@ pub fn layout(dir: &Path, root: &Path, config: &str) {
     let layer = std::fs::read(&tar).unwrap();
     std::fs::remove_file(&tar).unwrap();
     let blob = |bytes: &[u8]| {
-        let digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = Sha256::digest(bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         std::fs::write(blobs.join(&digest), bytes).unwrap();
         (digest, bytes.len())
     };
@@ -298,7 +367,10 @@ pub fn layout(dir: &Path, root: &Path, config: &str) {
         of("layer.v1.tar", &layer, layer_size)
     );
     let (manifest, size) = blob(manifest.as_bytes());
-    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, of("manifest.v1+json", &manifest, size));
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        of("manifest.v1+json", &manifest, size)
+    );
     std::fs::write(dir.join("index.json"), index).unwrap();
     std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }

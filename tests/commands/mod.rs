@@ -68,10 +68,22 @@ impl Ran {
 
 impl World {
     pub fn new() -> World {
-        let dir = tempfile::Builder::new().prefix("cowfs-cli-").tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("cowfs-cli-")
+            .tempdir()
+            .unwrap();
+        std::fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let pool = dir.path().join("pool");
-        World { dir, pool, idle: "30", user: None }
+        World {
+            dir,
+            pool,
+            idle: "30",
+            user: None,
+        }
     }
 
     /// All commands as this user, in a directory of theirs.
@@ -92,7 +104,10 @@ impl World {
     pub fn import_base(&self) {
         let tar = self.path("base.tar");
         std::fs::write(&tar, image_tar()).unwrap();
-        assert_eq!(self.run(["import", tar.to_str().unwrap(), "base"]).ok(), "base:latest\n");
+        assert_eq!(
+            self.run(["import", tar.to_str().unwrap(), "base"]).ok(),
+            "base:latest\n"
+        );
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -141,7 +156,11 @@ impl World {
         self.run(line.split_whitespace())
     }
 
-    pub fn run_with_input<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>, input: &[u8]) -> Ran {
+    pub fn run_with_input<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+        input: &[u8],
+    ) -> Ran {
         let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
@@ -156,7 +175,13 @@ impl World {
     /// The daemon's process, from the lock it holds.
     pub fn daemon(&self) -> Option<i32> {
         let lock = std::fs::read_to_string(self.pool.join("lock")).ok()?;
-        let pid: i32 = lock.split("process ").nth(1)?.split(')').next()?.parse().ok()?;
+        let pid: i32 = lock
+            .split("process ")
+            .nth(1)?
+            .split(')')
+            .next()?
+            .parse()
+            .ok()?;
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         (exe.to_string_lossy().starts_with(PROGRAM)).then_some(pid)
     }
@@ -251,7 +276,11 @@ pub fn signal(pid: i32, signal: i32) {
 impl Drop for World {
     fn drop(&mut self) {
         let mounts = cowfs::fuse::mountinfo::mounts().unwrap_or_default();
-        for m in mounts.iter().rev().filter(|m| m.dir.starts_with(self.dir.path())) {
+        for m in mounts
+            .iter()
+            .rev()
+            .filter(|m| m.dir.starts_with(self.dir.path()))
+        {
             let _ = cowfs::fuse::unmount(&m.dir, cowfs::fuse::Unmount::Force);
         }
         if let Some(pid) = self.daemon() {
@@ -293,7 +322,9 @@ pub fn image_tar() -> Vec<u8> {
 
 /// 200,000 bytes that repeat nowhere.
 pub fn big() -> Vec<u8> {
-    (0..50_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+    (0..50_000u32)
+        .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect()
 }
 
 /// The program under another name.

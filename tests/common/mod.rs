@@ -34,7 +34,11 @@ pub fn need_root() -> bool {
 #[must_use]
 pub fn need_fuse() -> bool {
     need_root()
-        && match std::fs::File::options().read(true).write(true).open("/dev/fuse") {
+        && match std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+        {
             Ok(_) => true,
             Err(e) => {
                 skip(&format!("/dev/fuse: {e}"));
@@ -74,15 +78,25 @@ pub struct TempPool {
 
 impl TempPool {
     pub fn new() -> TempPool {
-        TempPool::with(&Format { size: 4 << 30, ..Format::default() })
+        TempPool::with(&Format {
+            size: 4 << 30,
+            ..Format::default()
+        })
     }
 
     pub fn with(format: &Format) -> TempPool {
-        let dir = tempfile::Builder::new().prefix("cowfs-test-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("cowfs-test-")
+            .tempdir()
+            .unwrap();
         let path = dir.path().join("pool");
         Pool::create_dir(&path, format, None, None).unwrap();
         let opened = open(&path);
-        TempPool { pool: opened.pool.clone(), opened: Some(opened), dir }
+        TempPool {
+            pool: opened.pool.clone(),
+            opened: Some(opened),
+            dir,
+        }
     }
 
     /// Closes and opens again: what comes back is what was kept. Nobody may use its volumes then.
@@ -114,14 +128,21 @@ impl TempPool {
             building: false,
             sealed: false,
         };
-        let volume = self.pool.volume(self.pool.create(&new).unwrap().id).unwrap();
+        let volume = self
+            .pool
+            .volume(self.pool.create(&new).unwrap().id)
+            .unwrap();
         Fs::format(&volume, 0o755).unwrap();
         Fs::open(volume).unwrap()
     }
 
     /// A clone of a volume; sealed: a snapshot.
     pub fn clone_of(&self, source: &Fs, name: &str, sealed: bool) -> Arc<Fs> {
-        let kind = if sealed { Kind::Snapshot } else { Kind::Container };
+        let kind = if sealed {
+            Kind::Snapshot
+        } else {
+            Kind::Container
+        };
         let new = NewVolume {
             name: name.into(),
             kind,
@@ -130,7 +151,12 @@ impl TempPool {
             building: false,
             sealed,
         };
-        Fs::open(self.pool.volume(self.pool.create(&new).unwrap().id).unwrap()).unwrap()
+        Fs::open(
+            self.pool
+                .volume(self.pool.create(&new).unwrap().id)
+                .unwrap(),
+        )
+        .unwrap()
     }
 }
 
@@ -146,12 +172,17 @@ impl Mounted {
     }
 
     pub fn try_new(fs: Arc<Fs>, options: &str) -> Result<Mounted> {
-        let dir = tempfile::Builder::new().prefix("cowfs-mnt-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("cowfs-mnt-")
+            .tempdir()
+            .unwrap();
         let options = MountOptions::parse(options)?;
         let prepared = prepare(How::Kernel, "test", dir.path(), &options)?;
         let device: OwnedFd = prepared.device;
         // One thread must do: what waits, waits elsewhere.
-        let threads = std::env::var("COWFS_TEST_THREADS").ok().and_then(|n| n.parse().ok());
+        let threads = std::env::var("COWFS_TEST_THREADS")
+            .ok()
+            .and_then(|n| n.parse().ok());
         let how = ServeOptions {
             read_only: options.read_only,
             squash: options.squash,
@@ -160,7 +191,11 @@ impl Mounted {
         };
         let connection = serve(fs, device, how)?;
         prepared.pending.attach()?;
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).ok();
+        std::fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .ok();
         Ok(Mounted { connection, dir })
     }
 
@@ -175,14 +210,18 @@ impl Mounted {
     /// Unmounts and waits for the connection's end.
     pub fn unmount(self) {
         unmount(self.path(), Unmount::Plain).unwrap();
-        assert!(self.connection.wait(Duration::from_secs(20)), "the connection ends with its mount");
+        assert!(
+            self.connection.wait(Duration::from_secs(20)),
+            "the connection ends with its mount"
+        );
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
         if !self.connection.ended() {
-            let _ = unmount(self.path(), Unmount::Plain).or_else(|_| unmount(self.path(), Unmount::Force));
+            let _ = unmount(self.path(), Unmount::Plain)
+                .or_else(|_| unmount(self.path(), Unmount::Force));
             self.connection.wait(Duration::from_secs(20));
         }
     }
@@ -199,7 +238,11 @@ impl OpenDevice {
         static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
         let before = std::fs::metadata("/dev/fuse").unwrap().permissions();
-        std::fs::set_permissions("/dev/fuse", std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(
+            "/dev/fuse",
+            std::os::unix::fs::PermissionsExt::from_mode(0o666),
+        )
+        .unwrap();
         OpenDevice(before, one)
     }
 }

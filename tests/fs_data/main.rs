@@ -4,5 +4,6 @@ mod corners;
 mod figures;
 mod powercut;
 mod random;
+mod speed;
 mod support;
 mod threads;

@@ -31,7 +31,10 @@ struct Test {
 
 impl Test {
     fn new(seed: u64, format: &Format, max: u64) -> Test {
-        let world = world(format);
+        Test::on(world(format), seed, max)
+    }
+
+    fn on(world: World, seed: u64, max: u64) -> Test {
         let fs = world.volume("v", None);
         let files = (0..4).map(|i| File {
             ino: file(&fs, &format!("f{i}")),
@@ -233,7 +236,30 @@ impl Test {
         }
     }
 
+    /// Files whose every block is somewhere else.
+    fn fragment(&mut self) {
+        for i in 0..1000 {
+            for v in &mut self.volumes {
+                for f in &mut v.files[..2] {
+                    let at = (i * 7919 % 1000) * BLOCK;
+                    let data = pattern(BLOCK, at ^ f.ino);
+                    v.fs.write(f.ino, at, &data, false, false).unwrap();
+                    let end = (at + BLOCK) as usize;
+                    if f.bytes.len() < end {
+                        f.bytes.resize(end, 0);
+                    }
+                    f.bytes[at as usize..end].copy_from_slice(&data);
+                }
+            }
+        }
+    }
+
     fn run(&mut self, batches: usize, steps: usize) {
+        self.run_batches(batches, steps);
+        self.delete_all();
+    }
+
+    fn run_batches(&mut self, batches: usize, steps: usize) {
         for batch in 0..batches {
             for _ in 0..steps {
                 self.step();
@@ -244,7 +270,6 @@ impl Test {
                 self.compare();
             }
         }
-        self.delete_all();
     }
 
     /// In the end nothing is left.
@@ -286,6 +311,33 @@ fn with_large_chunks() {
             ..format()
         };
         Test::new(seed, &format, 3 * MB).run(4, 60);
+    }
+}
+
+/// The ring is full again and again, in the middle of operations of many steps.
+#[test]
+fn with_a_small_ring() {
+    for seed in seeds(500, 2) {
+        let format = Format {
+            log_size: MB,
+            ..format()
+        };
+        let mut test = Test::new(seed, &format, 4 * MB);
+        for _ in 0..3 {
+            test.fragment();
+            test.run_batches(2, 20);
+        }
+        test.delete_all();
+    }
+}
+
+/// On files, where reads are answered from mapped windows and freed chunks are punched.
+#[test]
+fn on_files() {
+    for seed in seeds(400, 2) {
+        let dir = tempfile::tempdir().unwrap();
+        let world = on(files(dir.path()), &format());
+        Test::on(world, seed, 700 * KB).run(6, 60);
     }
 }
 

@@ -1,10 +1,11 @@
 //! A pool in memory, and short words for what the tests do.
 
 use cowfs::base::{Error, Ino, ROOT_INO, Result, VolumeId};
-use cowfs::device::MemDevice;
+use cowfs::device::{FileDevice, MemDevice};
 use cowfs::fs::{Cred, Fs, SetAttr};
 use cowfs::pool::{Config, Devices, Format, Kind, NewVolume, Pool};
 use cowfs::volume::{Counters, counters};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,9 +41,23 @@ pub fn world(format: &Format) -> World {
         data: Arc::new(MemDevice::new()),
         log: Arc::new(MemDevice::new()),
     };
+    on(devices, format)
+}
+
+pub fn on(devices: Devices, format: &Format) -> World {
     Pool::format(&devices, format).unwrap();
     let pool = Pool::open(devices.clone(), config()).unwrap();
     World { devices, pool }
+}
+
+/// Sparse files in a directory: these have mapped windows.
+pub fn files(dir: &Path) -> Devices {
+    let file = |name| Arc::new(FileDevice::create(&dir.join(name)).unwrap());
+    Devices {
+        metadata: file("metadata"),
+        data: file("data"),
+        log: file("log"),
+    }
 }
 
 impl World {

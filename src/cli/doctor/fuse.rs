@@ -18,16 +18,28 @@ pub fn device() -> Check {
     };
     let mode = meta.mode() & 0o7777;
     if !meta.file_type().is_char_device() || meta.rdev() != libc::makedev(10, 229) {
-        return Check::fail(name, "not the FUSE device (character device 10, 229)", "as root: 'rm /dev/fuse && mknod -m 666 /dev/fuse c 10 229'");
+        return Check::fail(
+            name,
+            "not the FUSE device (character device 10, 229)",
+            "as root: 'rm /dev/fuse && mknod -m 666 /dev/fuse c 10 229'",
+        );
     }
-    match std::fs::OpenOptions::new().read(true).write(true).open(name) {
+    match std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(name)
+    {
         Err(e) if e.raw_os_error() == Some(libc::EACCES) => Check::fail(
             name,
             format!("mode {mode:04o}: this user may not open it"),
             "as root: 'chmod 0666 /dev/fuse', and for the next boot a udev rule: KERNEL==\"fuse\", MODE=\"0666\"",
         ),
         // A container's list of devices.
-        Err(e) if e.raw_os_error() == Some(libc::EPERM) => Check::fail(name, format!("mode {mode:04o}, but: {e}"), "start the outer container with --device /dev/fuse"),
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => Check::fail(
+            name,
+            format!("mode {mode:04o}, but: {e}"),
+            "start the outer container with --device /dev/fuse",
+        ),
         Err(e) => Check::fail(name, format!("mode {mode:04o}, but: {e}"), make),
         Ok(_) if mode & 0o006 != 0o006 => Check::warn(
             name,
@@ -51,24 +63,46 @@ pub fn mounting(checks: &mut Vec<Check>, root: bool) -> bool {
     let name = "fusermount3";
     let Some(path) = program("fusermount3") else {
         checks.push(match by_kernel {
-            true => Check::warn(name, "not installed; root needs none", "for ordinary users: 'apt install fuse3'"),
-            false => Check::fail(name, "not installed", "as root: 'apt install fuse3' (package fuse3 elsewhere too)"),
+            true => Check::warn(
+                name,
+                "not installed; root needs none",
+                "for ordinary users: 'apt install fuse3'",
+            ),
+            false => Check::fail(
+                name,
+                "not installed",
+                "as root: 'apt install fuse3' (package fuse3 elsewhere too)",
+            ),
         });
         return by_kernel;
     };
-    let setuid = path.metadata().is_ok_and(|m| m.mode() & 0o4000 != 0 && m.uid() == 0);
+    let setuid = path
+        .metadata()
+        .is_ok_and(|m| m.mode() & 0o4000 != 0 && m.uid() == 0);
     let shown = path.display();
     if !setuid && !root {
-        checks.push(Check::fail(name, format!("{shown} is not set-uid root"), format!("as root: 'chown root {shown} && chmod 4755 {shown}'")));
+        checks.push(Check::fail(
+            name,
+            format!("{shown} is not set-uid root"),
+            format!("as root: 'chown root {shown} && chmod 4755 {shown}'"),
+        ));
         return by_kernel;
     }
     let tried = try_mount(How::Fusermount);
     let works = tried.is_ok();
     checks.push(match tried {
         Ok(()) if setuid => Check::ok(name, format!("{shown}, set-uid root, works")),
-        Ok(()) => Check::warn(name, format!("{shown} works for root, but is not set-uid"), format!("for ordinary users: 'chmod 4755 {shown}'")),
+        Ok(()) => Check::warn(
+            name,
+            format!("{shown} works for root, but is not set-uid"),
+            format!("for ordinary users: 'chmod 4755 {shown}'"),
+        ),
         Err(e) if by_kernel => Check::warn(name, e, "root needs none"),
-        Err(e) => Check::fail(name, e, "see /dev/fuse above; a 'nosuid' file system or no_new_privs also makes it useless"),
+        Err(e) => Check::fail(
+            name,
+            e,
+            "see /dev/fuse above; a 'nosuid' file system or no_new_privs also makes it useless",
+        ),
     });
     by_kernel || works
 }
@@ -121,11 +155,19 @@ fn read_conf() -> Conf {
 }
 
 fn parse_conf(text: &str) -> Conf {
-    let mut conf = Conf { allow_other: false, mount_max: MOUNT_MAX };
-    for line in text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()) {
+    let mut conf = Conf {
+        allow_other: false,
+        mount_max: MOUNT_MAX,
+    };
+    for line in text
+        .lines()
+        .map(|l| l.split('#').next().unwrap_or_default().trim())
+    {
         match line.split_once('=') {
             None if line == "user_allow_other" => conf.allow_other = true,
-            Some((k, v)) if k.trim() == "mount_max" => conf.mount_max = v.trim().parse().unwrap_or(MOUNT_MAX),
+            Some((k, v)) if k.trim() == "mount_max" => {
+                conf.mount_max = v.trim().parse().unwrap_or(MOUNT_MAX)
+            }
             _ => {}
         }
     }
@@ -135,7 +177,10 @@ fn parse_conf(text: &str) -> Conf {
 pub fn conf(root: bool) -> Check {
     let name = "user_allow_other";
     match read_conf().allow_other {
-        true => Check::ok(name, "set in /etc/fuse.conf: users may let others into their mounts"),
+        true => Check::ok(
+            name,
+            "set in /etc/fuse.conf: users may let others into their mounts",
+        ),
         false if root => Check::ok(name, "not set in /etc/fuse.conf; root needs none"),
         false => Check::warn(
             name,
@@ -148,7 +193,9 @@ pub fn conf(root: bool) -> Check {
 pub fn mount_max(root: bool) -> Check {
     let name = "mount_max";
     let max = read_conf().mount_max;
-    let now = mountinfo::mounts().map_or(0, |all| all.iter().filter(|m| m.fs_type.starts_with("fuse")).count() as u64);
+    let now = mountinfo::mounts().map_or(0, |all| {
+        all.iter().filter(|m| m.fs_type.starts_with("fuse")).count() as u64
+    });
     let found = format!("{max} mounts by users at most, {now} of FUSE there now");
     if !root && now.saturating_add(10) > max {
         return Check::warn(name, found, "as root: a larger mount_max in /etc/fuse.conf");
@@ -161,10 +208,17 @@ pub fn helpers() -> Check {
     let name = "mount(8) helpers";
     let missing: Vec<&str> = ["mount.cowfs", "umount.fuse.cowfs"]
         .into_iter()
-        .filter(|n| !["/sbin", "/usr/sbin"].iter().any(|d| crate::cli::run::idmap::is_executable(&Path::new(d).join(n))))
+        .filter(|n| {
+            !["/sbin", "/usr/sbin"]
+                .iter()
+                .any(|d| crate::cli::run::idmap::is_executable(&Path::new(d).join(n)))
+        })
         .collect();
     if missing.is_empty() {
-        return Check::ok(name, "/sbin/mount.cowfs and /sbin/umount.fuse.cowfs: fstab and 'mount -t cowfs' work");
+        return Check::ok(
+            name,
+            "/sbin/mount.cowfs and /sbin/umount.fuse.cowfs: fstab and 'mount -t cowfs' work",
+        );
     }
     Check {
         name,

@@ -23,16 +23,36 @@ fn version() -> Check {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
     let Some(v) = parse(&release) else {
-        return Check::warn(name, format!("Linux {release}"), "a version that cannot be read; Linux 5.12 or newer is recommended");
+        return Check::warn(
+            name,
+            format!("Linux {release}"),
+            "a version that cannot be read; Linux 5.12 or newer is recommended",
+        );
     };
-    let missing: Vec<&str> = FEATURES.iter().filter(|(since, _)| *since > v).map(|(_, what)| *what).collect();
+    let missing: Vec<&str> = FEATURES
+        .iter()
+        .filter(|(since, _)| *since > v)
+        .map(|(_, what)| *what)
+        .collect();
     if v < (4, 18) {
-        return Check::warn(name, format!("Linux {release}, without {}", missing.join(", ")), "use Linux 5.12 or newer; ordinary users need 4.18");
+        return Check::warn(
+            name,
+            format!("Linux {release}, without {}", missing.join(", ")),
+            "use Linux 5.12 or newer; ordinary users need 4.18",
+        );
     }
     if v < (5, 12) {
-        return Check::warn(name, format!("Linux {release}, without {}", missing.join(", ")), "it works, slower; Linux 5.12 or newer is recommended");
+        return Check::warn(
+            name,
+            format!("Linux {release}, without {}", missing.join(", ")),
+            "it works, slower; Linux 5.12 or newer is recommended",
+        );
     }
-    let without = if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(", ")) };
+    let without = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(", without {}", missing.join(", "))
+    };
     Check::ok(name, format!("Linux {release}{without}"))
 }
 
@@ -45,10 +65,17 @@ pub(super) fn parse(release: &str) -> Option<(u32, u32)> {
 fn mount_api() -> Check {
     let name = "mount calls";
     match rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(_) => Check::ok(name, "fsopen works: mounts appear only when they are usable"),
+        Ok(_) => Check::ok(
+            name,
+            "fsopen works: mounts appear only when they are usable",
+        ),
         // Not allowed here, but there.
         Err(Errno::PERM) => Check::ok(name, "fsopen is there (for root and in user namespaces)"),
-        Err(e) => Check::warn(name, format!("no fsopen ({e})"), "mount(2) is used instead; Linux 5.2 or newer has it, if no filter forbids it"),
+        Err(e) => Check::warn(
+            name,
+            format!("no fsopen ({e})"),
+            "mount(2) is used instead; Linux 5.2 or newer has it, if no filter forbids it",
+        ),
     }
 }
 
@@ -56,7 +83,10 @@ fn mount_api() -> Check {
 fn module() -> Check {
     let name = "fuse in the kernel";
     let listed = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if listed.lines().any(|l| l.split_whitespace().next_back() == Some("fuse")) {
+    if listed
+        .lines()
+        .any(|l| l.split_whitespace().next_back() == Some("fuse"))
+    {
         return Check::ok(name, "there");
     }
     if std::path::Path::new("/dev/fuse").exists() {

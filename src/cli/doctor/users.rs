@@ -15,11 +15,19 @@ pub fn namespaces() -> Vec<Check> {
     let mut checks = vec![];
     let name = "user namespaces";
     if !Path::new("/proc/self/ns/user").exists() {
-        checks.push(Check::fail(name, "the kernel has none (CONFIG_USER_NS)", "'cowfs run' works for root only; use another kernel"));
+        checks.push(Check::fail(
+            name,
+            "the kernel has none (CONFIG_USER_NS)",
+            "'cowfs run' works for root only; use another kernel",
+        ));
         return checks;
     }
     checks.push(match number("/proc/sys/user/max_user_namespaces") {
-        Some(0) => Check::fail(name, "forbidden: user.max_user_namespaces is 0", "as root: 'sysctl user.max_user_namespaces=15000', and a line in /etc/sysctl.d/"),
+        Some(0) => Check::fail(
+            name,
+            "forbidden: user.max_user_namespaces is 0",
+            "as root: 'sysctl user.max_user_namespaces=15000', and a line in /etc/sysctl.d/",
+        ),
         Some(n) => Check::ok(name, format!("allowed, {n} at most")),
         None => Check::ok(name, "the kernel has them"),
     });
@@ -49,7 +57,9 @@ pub fn ids(root: bool) -> Check {
         return Check::ok(name, "root has all ids");
     }
     if let Some(why) = &map.warning {
-        let (found, advice) = why.split_once("; ").unwrap_or((why, "as root: 'apt install uidmap'"));
+        let (found, advice) = why
+            .split_once("; ")
+            .unwrap_or((why, "as root: 'apt install uidmap'"));
         return Check::warn(name, found, advice);
     }
     let count: u64 = map.subuids.iter().map(|r| u64::from(r.count)).sum();
@@ -57,12 +67,15 @@ pub fn ids(root: bool) -> Check {
     for p in ["newuidmap", "newgidmap"] {
         let Some(path) = program(p) else { continue };
         // Set-uid, or with the capability in the file.
-        let privileged = path.metadata().is_ok_and(|m| m.mode() & 0o6000 != 0) || has_capability(&path);
+        let privileged =
+            path.metadata().is_ok_and(|m| m.mode() & 0o6000 != 0) || has_capability(&path);
         if !privileged {
             let shown = path.display();
             return Check::warn(
                 name,
-                format!("{shown} is neither set-uid nor has it file capabilities: only user 0 exists in containers"),
+                format!(
+                    "{shown} is neither set-uid nor has it file capabilities: only user 0 exists in containers"
+                ),
                 format!("as root: 'chmod u+s {shown}'"),
             );
         }
@@ -70,11 +83,16 @@ pub fn ids(root: bool) -> Check {
     if count.min(groups) < 65535 {
         return Check::warn(
             name,
-            format!("only {count} users and {groups} groups besides one's own: files of others look like nobody's"),
+            format!(
+                "only {count} users and {groups} groups besides one's own: files of others look like nobody's"
+            ),
             "as root: 65536 of each in /etc/subuid and /etc/subgid ('usermod --add-subuids', '--add-subgids')",
         );
     }
-    Check::ok(name, format!("{count} users and {groups} groups besides one's own, by newuidmap and newgidmap"))
+    Check::ok(
+        name,
+        format!("{count} users and {groups} groups besides one's own, by newuidmap and newgidmap"),
+    )
 }
 
 fn has_capability(path: &Path) -> bool {
@@ -91,7 +109,11 @@ pub fn running(checks: &mut Vec<Check>) -> bool {
             true
         }
         Ok(Some(warning)) => {
-            checks.push(Check::warn(name, format!("namespaces and a mount inside them work, but: {warning}"), "see subuid, subgid above"));
+            checks.push(Check::warn(
+                name,
+                format!("namespaces and a mount inside them work, but: {warning}"),
+                "see subuid, subgid above",
+            ));
             true
         }
         Err(e) => {
@@ -116,8 +138,20 @@ pub fn runtimes() -> Check {
         }
     }
     match (works.is_empty(), not.is_empty()) {
-        (false, _) => Check::ok(name, format!("{} works and is used by 'cowfs run'", works.join(", "))),
-        (true, true) => Check::ok(name, "not installed: 'cowfs run' enters containers by itself"),
-        (true, false) => Check::ok(name, format!("does not work here, so 'cowfs run' enters containers by itself ({})", not.join("; "))),
+        (false, _) => Check::ok(
+            name,
+            format!("{} works and is used by 'cowfs run'", works.join(", ")),
+        ),
+        (true, true) => Check::ok(
+            name,
+            "not installed: 'cowfs run' enters containers by itself",
+        ),
+        (true, false) => Check::ok(
+            name,
+            format!(
+                "does not work here, so 'cowfs run' enters containers by itself ({})",
+                not.join("; ")
+            ),
+        ),
     }
 }

@@ -4,16 +4,60 @@ use crate::base::{Error, Result};
 
 /// In the order of their numbers (linux/capability.h).
 pub const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
 const DEFAULT: [&str; 11] = [
-    "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
     "SYS_CHROOT",
 ];
 
@@ -24,7 +68,12 @@ pub struct Caps(pub u64);
 impl Caps {
     /// What podman gives a container.
     pub fn usual() -> Caps {
-        Caps(DEFAULT.iter().filter_map(|n| NAMES.iter().position(|m| m == n)).fold(0, |set, bit| set | 1 << bit))
+        Caps(
+            DEFAULT
+                .iter()
+                .filter_map(|n| NAMES.iter().position(|m| m == n))
+                .fold(0, |set, bit| set | 1 << bit),
+        )
     }
 
     pub fn all() -> Caps {
@@ -52,7 +101,12 @@ impl Caps {
 
     /// `CAP_CHOWN` and so on, as OCI bundles name them.
     pub fn names(self) -> Vec<String> {
-        NAMES.iter().enumerate().filter(|(i, _)| self.has(*i)).map(|(_, n)| format!("CAP_{n}")).collect()
+        NAMES
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| self.has(*i))
+            .map(|(_, n)| format!("CAP_{n}"))
+            .collect()
     }
 }
 
@@ -64,7 +118,9 @@ fn bits(word: &str) -> Result<u64> {
     }
     match NAMES.iter().position(|n| *n == name) {
         Some(i) => Ok(1 << i),
-        None => Err(Error::Invalid(format!("'{word}' is no capability; see capabilities(7)"))),
+        None => Err(Error::Invalid(format!(
+            "'{word}' is no capability; see capabilities(7)"
+        ))),
     }
 }
 

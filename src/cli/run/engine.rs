@@ -25,8 +25,19 @@ pub struct Outcome {
 pub type Serve<'a> = &'a mut dyn FnMut(OwnedFd, u32) -> Result<(), Error>;
 
 /// Runs it to its end. This process must have one thread only.
-pub fn go(inside: &Inside, ids: Option<&mut IdMap>, serve: Serve<'_>, warn: &dyn Fn(&str)) -> Outcome {
-    let mut follow = Follow { started: false, root: None, told: None, interrupted: None, warn };
+pub fn go(
+    inside: &Inside,
+    ids: Option<&mut IdMap>,
+    serve: Serve<'_>,
+    warn: &dyn Fn(&str),
+) -> Outcome {
+    let mut follow = Follow {
+        started: false,
+        root: None,
+        told: None,
+        interrupted: None,
+        warn,
+    };
     let terminal = Terminal::save();
     let end = follow.run(inside, ids, serve);
     if let Some(t) = &terminal {
@@ -35,7 +46,11 @@ pub fn go(inside: &Inside, ids: Option<&mut IdMap>, serve: Serve<'_>, warn: &dyn
         t.restore();
         drop(blocked);
     }
-    Outcome { end, started: follow.started, root: follow.root }
+    Outcome {
+        end,
+        started: follow.started,
+        root: follow.root,
+    }
 }
 
 struct Follow<'a> {
@@ -48,7 +63,12 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    fn run(&mut self, inside: &Inside, ids: Option<&mut IdMap>, serve: Serve<'_>) -> Result<u8, Failure> {
+    fn run(
+        &mut self,
+        inside: &Inside,
+        ids: Option<&mut IdMap>,
+        serve: Serve<'_>,
+    ) -> Result<u8, Failure> {
         let own = |what: &'static str| move |e: io::Error| Failure::own(Error::io(what, e));
         let mut signals = Signals::take().map_err(own("cannot take signals"))?;
         let (ours, theirs) = Chan::pair().map_err(own("cannot make a socket"))?;
@@ -69,7 +89,14 @@ impl Follow<'_> {
         result
     }
 
-    fn talk(&mut self, pid: i32, ids: Option<&mut IdMap>, serve: Serve<'_>, chan: &Chan, signals: &mut Signals) -> Result<u8, Failure> {
+    fn talk(
+        &mut self,
+        pid: i32,
+        ids: Option<&mut IdMap>,
+        serve: Serve<'_>,
+        chan: &Chan,
+        signals: &mut Signals,
+    ) -> Result<u8, Failure> {
         if let Some(ids) = ids {
             ids.enter(pid as u32).map_err(Failure::own)?;
             if let Some(w) = &ids.warning {
@@ -85,14 +112,22 @@ impl Follow<'_> {
             }
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(Failure::own(Error::io("waiting for the container", e.into()))),
+                Err(e) => {
+                    return Err(Failure::own(Error::io(
+                        "waiting for the container",
+                        e.into(),
+                    )));
+                }
             }
             let heard = fds.get(1).is_some_and(|f| !f.revents().is_empty());
             drop(fds);
             if heard {
                 open = self.hear(chan, serve)?;
             }
-            while let Some(a) = signals.next().map_err(|e| Failure::own(Error::io("waiting for signals", e)))? {
+            while let Some(a) = signals
+                .next()
+                .map_err(|e| Failure::own(Error::io("waiting for signals", e)))?
+            {
                 if a.signal == libc::SIGCHLD {
                     if let Some(end) = self.child(pid)? {
                         // What it said last may still be unread.
@@ -102,6 +137,10 @@ impl Follow<'_> {
                         return self.told.take().map_or(Ok(end), Err);
                     }
                 } else {
+                    // Whether the program runs by now decides what becomes of a signal.
+                    while open && readable(chan) {
+                        open = self.hear(chan, serve)?;
+                    }
                     self.pass_on(pid, a);
                 }
             }
@@ -115,7 +154,9 @@ impl Follow<'_> {
 
     /// False: it has no more to say.
     fn hear(&mut self, chan: &Chan, serve: Serve<'_>) -> Result<bool, Failure> {
-        let heard = chan.receive().map_err(|e| Failure::own(Error::io("cannot hear the container", e)))?;
+        let heard = chan
+            .receive()
+            .map_err(|e| Failure::own(Error::io("cannot hear the container", e)))?;
         match heard {
             None => {
                 self.started = self.told.is_none() && self.interrupted.is_none();
@@ -128,7 +169,11 @@ impl Follow<'_> {
             Some((Message::Root, fd)) => self.root = fd,
             Some((Message::Warning(w), _)) => (self.warn)(&w),
             Some((Message::Failed { code, message }, _)) => {
-                let error = Error::Told { message, kind: ExitKind::Failure, errno: libc::EIO };
+                let error = Error::Told {
+                    message,
+                    kind: ExitKind::Failure,
+                    errno: libc::EIO,
+                };
                 self.told = Some(Failure { code, error });
             }
             Some(_) => {}
@@ -139,7 +184,8 @@ impl Follow<'_> {
     /// The child changed: its exit code when that was its end.
     fn child(&self, pid: i32) -> Result<Option<u8>, Failure> {
         loop {
-            let change = signals::wait(pid, false).map_err(|e| Failure::own(Error::io("waiting for the container", e)))?;
+            let change = signals::wait(pid, false)
+                .map_err(|e| Failure::own(Error::io("waiting for the container", e)))?;
             match change {
                 None | Some(Change::Continued) => return Ok(None),
                 Some(Change::Exited(code)) => return Ok(Some(code)),
@@ -155,8 +201,8 @@ impl Follow<'_> {
 
     fn pass_on(&mut self, pid: i32, a: signals::Arrived) {
         match a.signal {
-            libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT if !self.started => {
-                self.interrupted = Some(a.signal);
+            signal if !self.started && ends_by_default(signal) => {
+                self.interrupted = Some(signal);
                 signals::send(pid, libc::SIGKILL);
             }
             // Process 1 of a namespace never stops by default; the user means all of us.
@@ -164,8 +210,15 @@ impl Follow<'_> {
                 signals::send(pid, libc::SIGSTOP);
             }
             // What the kernel tells of us alone.
-            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP | libc::SIGSYS | libc::SIGPIPE => {}
-            libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF | libc::SIGXCPU | libc::SIGXFSZ if a.from_kernel => {}
+            libc::SIGSEGV
+            | libc::SIGBUS
+            | libc::SIGFPE
+            | libc::SIGILL
+            | libc::SIGTRAP
+            | libc::SIGSYS
+            | libc::SIGPIPE => {}
+            libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF | libc::SIGXCPU | libc::SIGXFSZ
+                if a.from_kernel => {}
             // Process 1 of a namespace survives what it does not handle; here it ends of it, as it would outside.
             signal if self.started && ends_by_default(signal) && !signals::handles(pid, signal) => {
                 self.interrupted = Some(signal);
@@ -178,11 +231,32 @@ impl Follow<'_> {
     }
 }
 
+fn readable(chan: &Chan) -> bool {
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(
+        poll(&mut [PollFd::new(chan, PollFlags::IN)], Some(&now)),
+        Ok(1..)
+    )
+}
+
 /// Signals that others send, and that end a process which does nothing about them.
 fn ends_by_default(signal: i32) -> bool {
     matches!(
         signal,
-        libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF | libc::SIGIO | libc::SIGPWR
+        libc::SIGHUP
+            | libc::SIGINT
+            | libc::SIGQUIT
+            | libc::SIGTERM
+            | libc::SIGUSR1
+            | libc::SIGUSR2
+            | libc::SIGALRM
+            | libc::SIGVTALRM
+            | libc::SIGPROF
+            | libc::SIGIO
+            | libc::SIGPWR
     ) || signal >= libc::SIGRTMIN()
 }
 
@@ -197,13 +271,26 @@ fn ended(pid: i32) -> io::Result<()> {
 
 /// A new process in new namespaces. `None` in the child.
 fn birth(user_namespace: bool) -> io::Result<Option<i32>> {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::SIGCHLD;
+    let mut flags = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::SIGCHLD;
     if user_namespace {
         flags |= libc::CLONE_NEWUSER;
     }
     // SAFETY: no new stack, no shared memory: as fork(2). This process has one thread, so the child's
     // copy of its memory is whole. All other arguments are null (their order differs by machine).
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0usize, 0usize, 0usize, 0usize) };
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            flags as libc::c_ulong,
+            0usize,
+            0usize,
+            0usize,
+            0usize,
+        )
+    };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),

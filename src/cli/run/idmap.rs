@@ -31,8 +31,20 @@ impl IdMap {
         let uid = rustix::process::getuid().as_raw();
         let gid = rustix::process::getgid().as_raw();
         let name = user_name(uid);
-        let read = |file: &str| ranges(&std::fs::read_to_string(file).unwrap_or_default(), name.as_deref(), uid);
-        let mut map = IdMap { uid, gid, subuids: read("/etc/subuid"), subgids: read("/etc/subgid"), warning: None };
+        let read = |file: &str| {
+            ranges(
+                &std::fs::read_to_string(file).unwrap_or_default(),
+                name.as_deref(),
+                uid,
+            )
+        };
+        let mut map = IdMap {
+            uid,
+            gid,
+            subuids: read("/etc/subuid"),
+            subgids: read("/etc/subgid"),
+            warning: None,
+        };
         let who = name.unwrap_or_else(|| uid.to_string());
         if map.subuids.is_empty() || map.subgids.is_empty() {
             let free = first_free();
@@ -95,33 +107,62 @@ impl IdMap {
 fn start(name: &str, pid: u32, own: u32, ranges: &[Range]) -> Result<Child, String> {
     let path = program(name).ok_or_else(|| format!("{name} is not installed"))?;
     let mut command = Command::new(path);
-    command.arg(pid.to_string()).args(["0", &own.to_string(), "1"]);
+    command
+        .arg(pid.to_string())
+        .args(["0", &own.to_string(), "1"]);
     let mut inside: u32 = 1;
     for r in ranges {
-        let Some(next) = inside.checked_add(r.count) else { break };
+        let Some(next) = inside.checked_add(r.count) else {
+            break;
+        };
         command.args([inside.to_string(), r.first.to_string(), r.count.to_string()]);
         inside = next;
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command.spawn().map_err(|e| format!("{name}: {e}"))
 }
 
 fn finish(name: &str, child: Child) -> Result<(), String> {
-    let out = child.wait_with_output().map_err(|e| format!("{name}: {e}"))?;
+    let out = child
+        .wait_with_output()
+        .map_err(|e| format!("{name}: {e}"))?;
     if out.status.success() {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&out.stderr);
     let words = words.trim().lines().next_back().unwrap_or_default();
-    let words = words.strip_prefix(name).and_then(|w| w.strip_prefix(": ")).unwrap_or(words);
-    Err(format!("{name} refuses ({})", if words.is_empty() { "without a word" } else { words }))
+    let words = words
+        .strip_prefix(name)
+        .and_then(|w| w.strip_prefix(": "))
+        .unwrap_or(words);
+    Err(format!(
+        "{name} refuses ({})",
+        if words.is_empty() {
+            "without a word"
+        } else {
+            words
+        }
+    ))
 }
 
 /// A program in PATH or where administrators' programs are.
 pub fn program(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Into::into))
+        .chain(
+            [
+                "/usr/local/sbin",
+                "/usr/local/bin",
+                "/usr/sbin",
+                "/usr/bin",
+                "/sbin",
+                "/bin",
+            ]
+            .map(Into::into),
+        )
         .filter(|d| d.is_absolute())
         .map(|d| d.join(name))
         .find(|p| is_executable(p))
@@ -129,7 +170,8 @@ pub fn program(name: &str) -> Option<std::path::PathBuf> {
 
 pub fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 /// Lines `NAME-OR-UID:FIRST:COUNT` that speak of this user. What cannot be read is passed over, as
@@ -145,14 +187,16 @@ pub fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
             }
             let first = words.next()?.parse().ok()?;
             let count = words.next()?.parse().ok()?;
-            (count > 0 && u32::checked_add(first, count).is_some()).then_some(Range { first, count })
+            (count > 0 && u32::checked_add(first, count).is_some())
+                .then_some(Range { first, count })
         })
         .collect()
 }
 
 /// Above all that is given out, in both files.
 fn first_free() -> u32 {
-    let ends = ["/etc/subuid", "/etc/subgid"].map(|f| end(&std::fs::read_to_string(f).unwrap_or_default()));
+    let ends = ["/etc/subuid", "/etc/subgid"]
+        .map(|f| end(&std::fs::read_to_string(f).unwrap_or_default()));
     ends.into_iter().max().unwrap_or(0).max(FIRST)
 }
 
@@ -175,7 +219,15 @@ pub fn user_name(uid: u32) -> Option<String> {
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     let mut found = std::ptr::null_mut();
     // SAFETY: the pointers are to live, writable variables and the length is that of the space behind them.
-    let r = unsafe { libc::getpwuid_r(uid, &mut entry, space.as_mut_ptr().cast(), space.len(), &mut found) };
+    let r = unsafe {
+        libc::getpwuid_r(
+            uid,
+            &mut entry,
+            space.as_mut_ptr().cast(),
+            space.len(),
+            &mut found,
+        )
+    };
     if r != 0 || found.is_null() || entry.pw_name.is_null() {
         return None;
     }
@@ -187,7 +239,9 @@ pub fn user_name(uid: u32) -> Option<String> {
 /// Whether this process may make namespaces without a user namespace: CAP_SYS_ADMIN is in effect.
 pub fn may_unshare() -> io::Result<bool> {
     use rustix::thread::{CapabilitySet, capabilities};
-    Ok(capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN))
+    Ok(capabilities(None)?
+        .effective
+        .contains(CapabilitySet::SYS_ADMIN))
 }
 
 #[cfg(test)]

@@ -33,9 +33,19 @@ impl InRoot<'_> {
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         loop {
-            match openat2(self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
+            match openat2(
+                self.0,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT,
+            ) {
                 // A rename went on somewhere meanwhile: the kernel asks to try again.
                 Err(Errno::AGAIN | Errno::INTR) => continue,
                 r => return r,
@@ -53,7 +63,9 @@ impl InRoot<'_> {
         let mut so_far = PathBuf::new();
         let mut at: Option<OwnedFd> = None;
         for part in path.components() {
-            let Component::Normal(name) = part else { continue };
+            let Component::Normal(name) = part else {
+                continue;
+            };
             so_far.push(name);
             let fd = match self.open(&so_far, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(fd) => fd,
@@ -82,16 +94,22 @@ impl InRoot<'_> {
             return Ok(fd);
         }
         let parent = path.parent().unwrap_or(Path::new(""));
-        let dir = if parent.as_os_str().is_empty() { None } else { Some(self.directory(parent)?.0) };
+        let dir = if parent.as_os_str().is_empty() {
+            None
+        } else {
+            Some(self.directory(parent)?.0)
+        };
         let at = dir.as_ref().map_or(self.0, |d| d.as_fd());
         let name = path.file_name().unwrap_or(OsStr::new("."));
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o644)) {
             Ok(_) => {}
             // A symbolic link to nothing: replacing what it says would surprise; leave it out.
             Err(e) => return Err(fail("cannot make the file", path, e)),
         }
-        self.open(path, OFlags::PATH).map_err(|e| fail("cannot use the file", path, e))
+        self.open(path, OFlags::PATH)
+            .map_err(|e| fail("cannot use the file", path, e))
     }
 
     /// The bytes of a file as text; empty when there is none.
@@ -107,12 +125,20 @@ impl InRoot<'_> {
             return Ok(String::new());
         }
         let mut bytes = Vec::new();
-        file.take(READ_MAX).read_to_end(&mut bytes).map_err(|e| Error::io(format!("cannot read the container's /{}", path.display()), e))?;
+        file.take(READ_MAX).read_to_end(&mut bytes).map_err(|e| {
+            Error::io(
+                format!("cannot read the container's /{}", path.display()),
+                e,
+            )
+        })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
 fn fail(what: &str, path: &Path, e: Errno) -> Error {
     let path = path.strip_prefix("/").unwrap_or(path);
-    Error::io(format!("{what} /{} in the container", path.display()), e.into())
+    Error::io(
+        format!("{what} /{} in the container", path.display()),
+        e.into(),
+    )
 }

@@ -18,7 +18,10 @@ use std::os::fd::{AsFd, OwnedFd};
 #[derive(Clone, Debug)]
 pub enum Root {
     /// A volume, served by the pool's daemon. `source` is shown in the mount table.
-    Volume { source: String, options: Box<MountOptions> },
+    Volume {
+        source: String,
+        options: Box<MountOptions>,
+    },
     /// Nothing but what is mounted in it: to try things out.
     Empty,
 }
@@ -42,7 +45,13 @@ pub fn main(inside: &Inside, chan: &Chan, mask: &libc::sigset_t) -> ! {
     let mut message = failure.error.to_string();
     message.truncate(message.floor_char_boundary(4096));
     // When nobody listens any more there is nobody to tell.
-    let _ = chan.send(&Message::Failed { code: failure.code, message }, None);
+    let _ = chan.send(
+        &Message::Failed {
+            code: failure.code,
+            message,
+        },
+        None,
+    );
     // SAFETY: ends this process without running what the command set up for its own end.
     unsafe { libc::_exit(failure.code.into()) }
 }
@@ -62,15 +71,26 @@ fn steps(inside: &Inside, chan: &Chan, mask: &libc::sigset_t) -> Result<Infallib
     process::workdir(spec, &user, at).map_err(own)?;
     if let Some(runtime) = &inside.runtime {
         let program = process::find_program(spec, &process::env(spec, &user), at)?;
-        let bundle = bundle::Bundle { spec, user: &user, program, base: &base, user_namespace: inside.user_namespace, single };
+        let bundle = bundle::Bundle {
+            spec,
+            user: &user,
+            program,
+            base: &base,
+            user_namespace: inside.user_namespace,
+            single,
+        };
         bundle.write().map_err(own)?;
         return bundle.enter(runtime, mask, chan);
     }
     for warning in mounts::all(at, &base, spec, !single).map_err(own)? {
         let _ = chan.send(&Message::Warning(warning), None);
     }
-    rustix::system::sethostname(spec.hostname.as_bytes())
-        .map_err(|e| own(Error::io(format!("host name '{}'", spec.hostname), e.into())))?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).map_err(|e| {
+        own(Error::io(
+            format!("host name '{}'", spec.hostname),
+            e.into(),
+        ))
+    })?;
     drop(root);
     mounts::pivot(&base.root()).map_err(own)?;
     drop(base);
@@ -81,13 +101,20 @@ fn steps(inside: &Inside, chan: &Chan, mask: &libc::sigset_t) -> Result<Infallib
 fn go(chan: &Chan) -> Result<bool, Failure> {
     match chan.receive() {
         Ok(Some((Message::Go { single }, _))) => Ok(single),
-        Ok(_) => Err(Failure::own(Error::Denied("the command that started the container gave up".into()))),
+        Ok(_) => Err(Failure::own(Error::Denied(
+            "the command that started the container gave up".into(),
+        ))),
         Err(e) => Err(Failure::own(Error::io("cannot hear the command", e))),
     }
 }
 
 fn become_root(single: bool) -> Result<(), Failure> {
-    let own = |e: rustix::io::Errno| Failure::own(Error::io("cannot become root of the user namespace", e.into()));
+    let own = |e: rustix::io::Errno| {
+        Failure::own(Error::io(
+            "cannot become root of the user namespace",
+            e.into(),
+        ))
+    };
     if !single {
         rustix::thread::set_thread_groups(&[]).map_err(own)?;
     }
@@ -102,20 +129,28 @@ fn attach(inside: &Inside, base: &Base, chan: &Chan) -> Result<OwnedFd, Failure>
     let dir = base.root();
     let said = |e: std::io::Error| own(Error::io("cannot talk to the command", e));
     match &inside.root {
-        Root::Empty => rustix::mount::mount_bind(&dir, &dir).map_err(|e| own(Error::io("an empty root", e.into())))?,
+        Root::Empty => rustix::mount::mount_bind(&dir, &dir)
+            .map_err(|e| own(Error::io("an empty root", e.into())))?,
         Root::Volume { source, options } => {
-            let Prepared { device, pending } = prepare(How::Kernel, source, &dir, options).map_err(own)?;
+            let Prepared { device, pending } =
+                prepare(How::Kernel, source, &dir, options).map_err(own)?;
             let connection = pending.connection().map_err(own)?;
-            chan.send(&Message::Device { connection }, Some(device.as_fd())).map_err(said)?;
+            chan.send(&Message::Device { connection }, Some(device.as_fd()))
+                .map_err(said)?;
             drop(device);
             go(chan)?;
             pending.attach().map_err(own)?;
         }
     }
-    let root = rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| own(Error::io("the container's root", e.into())))?;
+    let root = rustix::fs::open(
+        &dir,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| own(Error::io("the container's root", e.into())))?;
     if matches!(inside.root, Root::Volume { .. }) {
-        chan.send(&Message::Root, Some(root.as_fd())).map_err(said)?;
+        chan.send(&Message::Root, Some(root.as_fd()))
+            .map_err(said)?;
     }
     Ok(root)
 }

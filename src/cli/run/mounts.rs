@@ -7,8 +7,8 @@ use crate::base::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
-    mount_bind_recursive, mount_remount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_bind, mount_bind_recursive, mount_remount,
 };
 use std::ffi::CString;
 use std::io::Write;
@@ -17,12 +17,28 @@ use std::path::{Path, PathBuf};
 
 /// Hidden behind emptiness, as podman does.
 pub const MASKED: [&str; 12] = [
-    "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-    "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/fs/selinux", "/sys/dev/block", "/sys/devices/virtual/powercap",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
 ];
 /// Shown, but not to be written, as podman does.
-pub const READ_ONLY: [&str; 6] =
-    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 6] = [
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 /// Bytes of /dev/shm, as podman's.
 pub const SHM_SIZE: &str = "65536000";
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -46,19 +62,40 @@ pub struct Base {
 impl Base {
     /// Makes all mounts of this namespace private, then the place.
     pub fn make(spec: &Spec) -> Result<Base> {
-        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .map_err(|e| Error::io("cannot make this namespace's mounts private", e.into()))?;
+        rustix::mount::mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )
+        .map_err(|e| Error::io("cannot make this namespace's mounts private", e.into()))?;
         let mut volumes = vec![];
         for v in &spec.volumes {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
             let tree = rustix::mount::open_tree(rustix::fs::CWD, &v.source, flags)
                 .map_err(|e| Error::io(format!("volume {}", v.source.display()), e.into()))?;
             volumes.push(tree);
         }
-        let dir = ["/tmp", "/var/tmp", "/mnt", "/run", "/srv"].iter().map(Path::new).find(|d| d.is_dir());
-        let dir = dir.ok_or_else(|| Error::Denied("this machine has none of /tmp, /var/tmp, /mnt, /run, /srv to mount on".into()))?;
-        fs("tmpfs", dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=0755")?;
-        let base = Base { dir: dir.to_path_buf(), volumes };
+        let dir = ["/tmp", "/var/tmp", "/mnt", "/run", "/srv"]
+            .iter()
+            .map(Path::new)
+            .find(|d| d.is_dir());
+        let dir = dir.ok_or_else(|| {
+            Error::Denied(
+                "this machine has none of /tmp, /var/tmp, /mnt, /run, /srv to mount on".into(),
+            )
+        })?;
+        fs(
+            "tmpfs",
+            dir,
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            "mode=0755",
+        )?;
+        let base = Base {
+            dir: dir.to_path_buf(),
+            volumes,
+        };
         base.make_dir("root")?;
         base.make_dir("files")?;
         for (name, bytes) in &spec.files {
@@ -91,7 +128,8 @@ impl Base {
             .mode(0o644)
             .open(path)
             .map_err(|e| Error::io(path.display().to_string(), e))?;
-        file.write_all(bytes).map_err(|e| Error::io(path.display().to_string(), e))
+        file.write_all(bytes)
+            .map_err(|e| Error::io(path.display().to_string(), e))
     }
 
     /// Whether a volume is a directory.
@@ -104,8 +142,11 @@ impl Base {
 
     /// Puts a volume in its place. Once each.
     fn put_volume(&self, index: usize, target: &OwnedFd, what: &str) -> Result<()> {
-        let Some(tree) = self.volumes.get(index) else { return Ok(()) };
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        let Some(tree) = self.volumes.get(index) else {
+            return Ok(());
+        };
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         rustix::mount::move_mount(tree, c"", target, c"", flags).map_err(|e| failed(what, e))
     }
 
@@ -148,7 +189,11 @@ pub fn all(root: InRoot<'_>, base: &Base, spec: &Spec, tty: bool) -> Result<Vec<
     }
     for (i, v) in spec.volumes.iter().enumerate() {
         let what = v.target.display().to_string();
-        let target = if base.volume_is_dir(i) { root.directory(&v.target)?.0 } else { root.file(&v.target)? };
+        let target = if base.volume_is_dir(i) {
+            root.directory(&v.target)?.0
+        } else {
+            root.file(&v.target)?
+        };
         base.put_volume(i, &target, &what)?;
         if v.read_only {
             let there = found(root, &v.target)?;
@@ -157,7 +202,12 @@ pub fn all(root: InRoot<'_>, base: &Base, spec: &Spec, tty: bool) -> Result<Vec<
     }
     if spec.read_only {
         let there = found(root, Path::new(""))?;
-        mount_remount(proc_path(&there), MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV, c"").map_err(|e| failed("/", e))?;
+        mount_remount(
+            proc_path(&there),
+            MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV,
+            c"",
+        )
+        .map_err(|e| failed("/", e))?;
     }
     Ok(warnings)
 }
@@ -179,7 +229,13 @@ fn proc(root: InRoot<'_>) -> Result<Option<String>> {
 
 fn dev(root: InRoot<'_>, spec: &Spec, tty: bool) -> Result<()> {
     let target = plain_dir(root, "dev")?;
-    fs("tmpfs", &proc_path(&target), "tmpfs", MountFlags::NOSUID | MountFlags::STRICTATIME, "mode=755,size=65536k")?;
+    fs(
+        "tmpfs",
+        &proc_path(&target),
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::STRICTATIME,
+        "mode=755,size=65536k",
+    )?;
     let dev = found(root, Path::new("dev"))?;
     let at = InRoot(dev.as_fd());
     for name in DEVICES {
@@ -194,11 +250,29 @@ fn dev(root: InRoot<'_>, spec: &Spec, tty: bool) -> Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
     let group = if tty { ",gid=5" } else { "" };
     let pts = at.directory(Path::new("pts"))?.0;
-    fs("devpts", &proc_path(&pts), "devpts", quiet, &format!("newinstance,ptmxmode=0666,mode=0620{group}"))?;
+    fs(
+        "devpts",
+        &proc_path(&pts),
+        "devpts",
+        quiet,
+        &format!("newinstance,ptmxmode=0666,mode=0620{group}"),
+    )?;
     let shm = at.directory(Path::new("shm"))?.0;
-    fs("shm", &proc_path(&shm), "tmpfs", quiet | MountFlags::NODEV, &format!("mode=1777,size={SHM_SIZE}"))?;
+    fs(
+        "shm",
+        &proc_path(&shm),
+        "tmpfs",
+        quiet | MountFlags::NODEV,
+        &format!("mode=1777,size={SHM_SIZE}"),
+    )?;
     let mqueue = at.directory(Path::new("mqueue"))?.0;
-    if let Err(e) = fs("mqueue", &proc_path(&mqueue), "mqueue", quiet | MountFlags::NODEV, "") {
+    if let Err(e) = fs(
+        "mqueue",
+        &proc_path(&mqueue),
+        "mqueue",
+        quiet | MountFlags::NODEV,
+        "",
+    ) {
         log::debug!("no message queues in the container: {e}");
     }
     if let Some(tty) = spec.terminal.as_deref().filter(|t| t.exists()) {
@@ -243,12 +317,24 @@ fn recursive_read_only(there: &OwnedFd) -> rustix::io::Result<()> {
     }
     const RDONLY: u64 = 1;
     const RECURSIVE: libc::c_uint = 0x8000;
-    let attr = MountAttr { set: RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
+    let attr = MountAttr {
+        set: RDONLY,
+        clear: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     let flags = RECURSIVE | libc::AT_EMPTY_PATH as libc::c_uint;
     use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open, the path a terminated empty string, the struct as large as said.
     let r = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, there.as_raw_fd(), c"".as_ptr(), flags, &attr, size_of::<MountAttr>())
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            there.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &attr,
+            size_of::<MountAttr>(),
+        )
     };
     match r {
         0 => Ok(()),
@@ -256,7 +342,9 @@ fn recursive_read_only(there: &OwnedFd) -> rustix::io::Result<()> {
             let e = std::io::Error::last_os_error();
             match Errno::from_io_error(&e) {
                 // Before Linux 5.12: the topmost alone.
-                Some(Errno::NOSYS) => mount_remount(proc_path(there), MountFlags::BIND | MountFlags::RDONLY, c""),
+                Some(Errno::NOSYS) => {
+                    mount_remount(proc_path(there), MountFlags::BIND | MountFlags::RDONLY, c"")
+                }
                 e => Err(e.unwrap_or(Errno::IO)),
             }
         }
@@ -264,9 +352,12 @@ fn recursive_read_only(there: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 fn mask(root: InRoot<'_>, path: &Path) -> Result<()> {
-    let Some(target) = root.find(path)? else { return Ok(()) };
+    let Some(target) = root.find(path)? else {
+        return Ok(());
+    };
     let place = proc_path(&target);
-    let directory = rustix::fs::fstat(&target).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    let directory =
+        rustix::fs::fstat(&target).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR);
     if directory {
         fs("tmpfs", &place, "tmpfs", MountFlags::RDONLY, "size=0k")
     } else {
@@ -275,12 +366,18 @@ fn mask(root: InRoot<'_>, path: &Path) -> Result<()> {
 }
 
 fn read_only(root: InRoot<'_>, path: &Path) -> Result<()> {
-    let Some(target) = root.find(path)? else { return Ok(()) };
+    let Some(target) = root.find(path)? else {
+        return Ok(());
+    };
     let what = path.display().to_string();
     let place = proc_path(&target);
     mount_bind_recursive(&place, &place).map_err(|e| failed(&what, e))?;
     let there = found(root, path)?;
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let flags = MountFlags::BIND
+        | MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC;
     mount_remount(proc_path(&there), flags, c"").map_err(|e| failed(&what, e))
 }
 
@@ -288,15 +385,29 @@ fn read_only(root: InRoot<'_>, path: &Path) -> Result<()> {
 fn plain_dir(root: InRoot<'_>, name: &str) -> Result<OwnedFd> {
     let made = rustix::fs::mkdirat(root.0, name, Mode::from_raw_mode(0o755));
     if let Err(e) = made.or_else(|e| if e == Errno::EXIST { Ok(()) } else { Err(e) }) {
-        return Err(Error::io(format!("cannot make the directory /{name} in the container"), e.into()));
+        return Err(Error::io(
+            format!("cannot make the directory /{name} in the container"),
+            e.into(),
+        ));
     }
-    rustix::fs::openat(root.0, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::io(format!("/{name} in the container must be a directory"), e.into()))
+    rustix::fs::openat(
+        root.0,
+        name,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| {
+        Error::io(
+            format!("/{name} in the container must be a directory"),
+            e.into(),
+        )
+    })
 }
 
 /// What is on top there now.
 fn found(root: InRoot<'_>, path: &Path) -> Result<OwnedFd> {
-    root.find(path)?.ok_or_else(|| Error::NotFound(format!("/{} in the container vanished", path.display())))
+    root.find(path)?
+        .ok_or_else(|| Error::NotFound(format!("/{} in the container vanished", path.display())))
 }
 
 fn bind(source: &Path, target: &OwnedFd, what: &str) -> Result<()> {
@@ -304,7 +415,8 @@ fn bind(source: &Path, target: &OwnedFd, what: &str) -> Result<()> {
 }
 
 fn fs(source: &str, target: &Path, kind: &str, flags: MountFlags, data: &str) -> Result<()> {
-    let data = CString::new(data).map_err(|_| Error::Invalid("mount options with a zero byte".into()))?;
+    let data =
+        CString::new(data).map_err(|_| Error::Invalid("mount options with a zero byte".into()))?;
     mount(source, target, kind, flags, data.as_c_str()).map_err(|e| failed(kind, e))
 }
 
@@ -315,7 +427,12 @@ fn failed(what: &str, e: Errno) -> Error {
 /// Makes `root` the root of this namespace and lets go of the old one.
 pub fn pivot(root: &Path) -> Result<()> {
     let what = |e: Errno| Error::io("cannot enter the container's root", e.into());
-    let old = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(what)?;
+    let old = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(what)?;
     rustix::process::chdir(root).map_err(what)?;
     rustix::process::pivot_root(".", ".").map_err(what)?;
     rustix::process::fchdir(&old).map_err(what)?;

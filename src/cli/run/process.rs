@@ -23,7 +23,11 @@ pub const NOT_FOUND: u8 = 127;
 /// The user, in the container's own files.
 pub fn user(spec: &Spec, root: InRoot<'_>) -> Result<User> {
     // Most images say nothing or a number; the files are small, so they are read all the same: HOME is there.
-    user::resolve(&spec.user, &root.text("etc/passwd")?, &root.text("etc/group")?)
+    user::resolve(
+        &spec.user,
+        &root.text("etc/passwd")?,
+        &root.text("etc/group")?,
+    )
 }
 
 /// The environment, with the user's home unless told otherwise.
@@ -42,8 +46,19 @@ pub fn workdir(spec: &Spec, user: &User, root: InRoot<'_>) -> Result<()> {
         return Ok(());
     }
     let path = spec.cwd.strip_prefix("/").unwrap_or(&spec.cwd);
-    rustix::fs::chownat(root.0, path, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)), rustix::fs::AtFlags::empty())
-        .map_err(|e| Error::io(format!("working directory {}", spec.cwd.display()), e.into()))
+    rustix::fs::chownat(
+        root.0,
+        path,
+        Some(Uid::from_raw(user.uid)),
+        Some(Gid::from_raw(user.gid)),
+        rustix::fs::AtFlags::empty(),
+    )
+    .map_err(|e| {
+        Error::io(
+            format!("working directory {}", spec.cwd.display()),
+            e.into(),
+        )
+    })
 }
 
 /// Directories programs are looked for in.
@@ -56,7 +71,13 @@ pub fn search_path(env: &[OsString]) -> OsString {
 /// Becomes the program. Returns only when that failed.
 ///
 /// To be called inside the container's root, with all capabilities of the namespace.
-pub fn become_program(spec: &Spec, user: &User, single: bool, mask: &libc::sigset_t, chan: &Chan) -> Result<std::convert::Infallible, Failure> {
+pub fn become_program(
+    spec: &Spec,
+    user: &User,
+    single: bool,
+    mask: &libc::sigset_t,
+    chan: &Chan,
+) -> Result<std::convert::Infallible, Failure> {
     let env = env(spec, user);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     new_keyring();
@@ -66,15 +87,26 @@ pub fn become_program(spec: &Spec, user: &User, single: bool, mask: &libc::sigse
         keep(spec.caps)?;
     }
     rustix::process::chdir(&spec.cwd).map_err(|e| {
-        Failure::own(Error::io(format!("working directory {} in the container", spec.cwd.display()), e.into()))
+        Failure::own(Error::io(
+            format!("working directory {} in the container", spec.cwd.display()),
+            e.into(),
+        ))
     })?;
     reset_signals(mask);
     // Nothing that the caller happened to have open lives on in the container.
     // SAFETY: only marks descriptors; those that this process uses are marked already.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     die_with_parent(chan)?;
     if spec.init {
-        init::stay_if_parent().map_err(|e| Failure::own(Error::io("cannot start an init process", e)))?;
+        init::stay_if_parent()
+            .map_err(|e| Failure::own(Error::io("cannot start an init process", e)))?;
     }
     Err(execute(&spec.argv, &env))
 }
@@ -82,7 +114,13 @@ pub fn become_program(spec: &Spec, user: &User, single: bool, mask: &libc::sigse
 /// A session keyring of its own, as podman's: the caller's keys stay outside.
 fn new_keyring() {
     // SAFETY: no pointers but a null name, which asks for an anonymous keyring.
-    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
 }
 
 /// Takes all other capabilities from this process and its children for good.
@@ -128,7 +166,8 @@ fn switch(user: &User, single: bool) -> Result<(), Failure> {
         }
     }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| fail("cannot set the group", e))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .map_err(|e| fail("cannot set the group", e))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| fail("cannot set the user", e))
 }
 
@@ -136,7 +175,11 @@ fn keep(caps: Caps) -> Result<(), Failure> {
     let own = |e: Errno| Failure::own(Error::io("cannot set capabilities", e.into()));
     let now = rustix::thread::capabilities(None).map_err(own)?;
     let set = CapabilitySet::from_bits_retain(caps.0) & now.permitted;
-    let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
+    let sets = CapabilitySets {
+        effective: set,
+        permitted: set,
+        inheritable: CapabilitySet::empty(),
+    };
     rustix::thread::set_capabilities(None, sets).map_err(own)
 }
 
@@ -154,13 +197,19 @@ pub fn reset_signals(mask: &libc::sigset_t) {
 pub fn die_with_parent(chan: &Chan) -> Result<(), Failure> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let own = |e: Errno| Failure::own(Error::io("cannot follow the command", e.into()));
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(own)?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(own)?;
     // It may have gone before that.
     let mut fds = [PollFd::new(chan, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     match poll(&mut fds, Some(&now)) {
         Ok(0) => Ok(()),
-        _ => Err(Failure::own(Error::Denied("the command that started the container is gone".into()))),
+        _ => Err(Failure::own(Error::Denied(
+            "the command that started the container is gone".into(),
+        ))),
     }
 }
 
@@ -169,11 +218,15 @@ fn execute(argv: &[OsString], env: &[OsString]) -> Failure {
     let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
     let shown = name.to_string_lossy().into_owned();
     let (Some(words), Some(vars)) = (c_strings(argv), c_strings(env)) else {
-        return Failure::own(Error::Invalid("a word of the command or the environment has a zero byte".into()));
+        return Failure::own(Error::Invalid(
+            "a word of the command or the environment has a zero byte".into(),
+        ));
     };
     let mut worst = Errno::NOENT;
     for path in candidates(name, &search_path(env)) {
-        let Ok(path) = CString::new(path.into_encoded_bytes()) else { continue };
+        let Ok(path) = CString::new(path.into_encoded_bytes()) else {
+            continue;
+        };
         match exec(&path, &words, &vars) {
             Errno::NOENT | Errno::NOTDIR => {}
             Errno::ACCESS => worst = Errno::ACCESS,
@@ -191,17 +244,33 @@ pub fn candidates(name: &OsStr, path: &OsStr) -> Vec<OsString> {
     if name.as_bytes().contains(&b'/') {
         return vec![name.to_owned()];
     }
-    let dir = |d: &[u8]| if d.is_empty() { Path::new(".").join(name) } else { Path::new(OsStr::from_bytes(d)).join(name) };
-    path.as_bytes().split(|b| *b == b':').map(|d| dir(d).into_os_string()).collect()
+    let dir = |d: &[u8]| {
+        if d.is_empty() {
+            Path::new(".").join(name)
+        } else {
+            Path::new(OsStr::from_bytes(d)).join(name)
+        }
+    };
+    path.as_bytes()
+        .split(|b| *b == b':')
+        .map(|d| dir(d).into_os_string())
+        .collect()
 }
 
 fn c_strings(words: &[OsString]) -> Option<Vec<CString>> {
-    words.iter().map(|w| CString::new(w.as_bytes()).ok()).collect()
+    words
+        .iter()
+        .map(|w| CString::new(w.as_bytes()).ok())
+        .collect()
 }
 
 fn exec(path: &CString, argv: &[CString], env: &[CString]) -> Errno {
     let pointers = |words: &[CString]| -> Vec<*const libc::c_char> {
-        words.iter().map(|w| w.as_ptr()).chain([std::ptr::null()]).collect()
+        words
+            .iter()
+            .map(|w| w.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let (argv, env) = (pointers(argv), pointers(env));
     // SAFETY: terminated strings in terminated arrays, all alive during the call.
@@ -214,24 +283,38 @@ pub fn failure(name: &str, e: Errno) -> Failure {
     match e {
         Errno::NOENT | Errno::NOTDIR => Failure {
             code: NOT_FOUND,
-            error: Error::NotFound(format!("'{name}' was not found in the container (or the interpreter it names)")),
+            error: Error::NotFound(format!(
+                "'{name}' was not found in the container (or the interpreter it names)"
+            )),
         },
         Errno::ACCESS | Errno::PERM | Errno::NOEXEC | Errno::ISDIR => Failure {
             code: NOT_EXECUTABLE,
-            error: Error::io(format!("'{name}' in the container cannot be executed"), e.into()),
+            error: Error::io(
+                format!("'{name}' in the container cannot be executed"),
+                e.into(),
+            ),
         },
-        e => Failure { code: NOT_EXECUTABLE, error: Error::io(format!("executing '{name}' in the container"), e.into()) },
+        e => Failure {
+            code: NOT_EXECUTABLE,
+            error: Error::io(format!("executing '{name}' in the container"), e.into()),
+        },
     }
 }
 
 /// For runtimes that do not tell: whether the program is there, and its full path.
 pub fn find_program(spec: &Spec, env: &[OsString], root: InRoot<'_>) -> Result<OsString, Failure> {
-    let name = spec.argv.first().map(OsString::as_os_str).unwrap_or_default();
+    let name = spec
+        .argv
+        .first()
+        .map(OsString::as_os_str)
+        .unwrap_or_default();
     let shown = name.to_string_lossy();
     let mut worst = Errno::NOENT;
     for path in candidates(name, &search_path(env)) {
         let full = spec.cwd.join(&path);
-        let Some(fd) = root.find(&full).map_err(Failure::own)? else { continue };
+        let Some(fd) = root.find(&full).map_err(Failure::own)? else {
+            continue;
+        };
         let stat = rustix::fs::fstat(fd.as_fd()).map_err(|e| failure(&shown, e))?;
         if stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_mode & 0o111 != 0 {
             return Ok(full.into_os_string());
@@ -239,5 +322,9 @@ pub fn find_program(spec: &Spec, env: &[OsString], root: InRoot<'_>) -> Result<O
         worst = Errno::ACCESS;
     }
     // It may be in a volume, which is not there yet.
-    if spec.volumes.is_empty() { Err(failure(&shown, worst)) } else { Ok(name.to_owned()) }
+    if spec.volumes.is_empty() {
+        Err(failure(&shown, worst))
+    } else {
+        Ok(name.to_owned())
+    }
 }

@@ -18,7 +18,9 @@ pub struct Runtime {
 impl Runtime {
     /// Others than crun are spoken to as runc.
     pub fn is_crun(&self) -> bool {
-        self.path.file_name().is_some_and(|n| n.to_string_lossy().contains("crun"))
+        self.path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().contains("crun"))
     }
 }
 
@@ -34,8 +36,16 @@ pub fn choose(word: &str) -> Result<Option<Runtime>> {
             }
         })),
         name => {
-            let path = if name.contains('/') { Some(PathBuf::from(name)).filter(|p| is_executable(p)) } else { program(name) };
-            let path = path.ok_or_else(|| Error::NotFound(format!("runtime '{name}' is not installed; use --runtime none")))?;
+            let path = if name.contains('/') {
+                Some(PathBuf::from(name)).filter(|p| is_executable(p))
+            } else {
+                program(name)
+            };
+            let path = path.ok_or_else(|| {
+                Error::NotFound(format!(
+                    "runtime '{name}' is not installed; use --runtime none"
+                ))
+            })?;
             Ok(Some(Runtime { path }))
         }
     }
@@ -43,7 +53,11 @@ pub fn choose(word: &str) -> Result<Option<Runtime>> {
 
 /// Those of this machine, the faster first.
 pub fn installed() -> Vec<Runtime> {
-    ["crun", "runc"].iter().filter_map(|n| program(n)).map(|path| Runtime { path }).collect()
+    ["crun", "runc"]
+        .iter()
+        .filter_map(|n| program(n))
+        .map(|path| Runtime { path })
+        .collect()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,7 +81,13 @@ pub fn tried(runtime: &Runtime) -> Result<(), String> {
     }
     let result = try_out(runtime);
     if let (Some(file), Some(key)) = (file, key) {
-        remember(&file, &Memory { key, failure: result.clone().err() });
+        remember(
+            &file,
+            &Memory {
+                key,
+                failure: result.clone().err(),
+            },
+        );
     }
     result
 }
@@ -76,7 +96,9 @@ fn key(runtime: &Runtime) -> Option<String> {
     let m = runtime.path.metadata().ok()?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let ids = IdMap::of_caller();
-    let own = std::env::current_exe().and_then(|p| p.metadata()).map_or(0, |m| m.mtime());
+    let own = std::env::current_exe()
+        .and_then(|p| p.metadata())
+        .map_or(0, |m| m.mtime());
     Some(format!(
         "{} {} {} {}.{} {} {} {own} {}",
         runtime.path.display(),
@@ -105,8 +127,15 @@ fn memory_file(runtime: &Runtime) -> Option<PathBuf> {
     let dir = if rustix::process::geteuid().is_root() {
         PathBuf::from("/run/cowfs")
     } else {
-        let var = |n: &str| std::env::var_os(n).map(PathBuf::from).filter(|p| p.is_absolute());
-        var("XDG_RUNTIME_DIR").or_else(|| var("XDG_CACHE_HOME")).or_else(|| Some(var("HOME")?.join(".cache")))?.join("cowfs")
+        let var = |n: &str| {
+            std::env::var_os(n)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+        };
+        var("XDG_RUNTIME_DIR")
+            .or_else(|| var("XDG_CACHE_HOME"))
+            .or_else(|| Some(var("HOME")?.join(".cache")))?
+            .join("cowfs")
     };
     let name = runtime.path.file_name()?.to_string_lossy().into_owned();
     Some(dir.join(format!("runtime-{name}.json")))
@@ -115,10 +144,17 @@ fn memory_file(runtime: &Runtime) -> Option<PathBuf> {
 fn remember(file: &Path, memory: &Memory) {
     let save = || -> std::io::Result<()> {
         let dir = file.parent().unwrap_or(Path::new("/"));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
         let new = file.with_extension(format!("{}", std::process::id()));
         let mut options = std::fs::OpenOptions::new();
-        let f = options.write(true).create_new(true).mode(0o600).open(&new)?;
+        let f = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         serde_json::to_writer(f, memory)?;
         std::fs::rename(&new, file)
     };
@@ -129,16 +165,42 @@ fn remember(file: &Path, memory: &Memory) {
 
 /// Runs this very program in an otherwise empty container, by the same road as any other.
 fn try_out(runtime: &Runtime) -> Result<(), String> {
-    let Ok(exe) = std::env::current_exe() else { return Err("cannot find this program".into()) };
+    let Ok(exe) = std::env::current_exe() else {
+        return Err("cannot find this program".into());
+    };
     // What it is linked to, wherever this system keeps that.
-    let libraries = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"].map(Path::new);
-    let shown = |source: &Path, target: &Path| Volume { source: source.into(), target: target.into(), read_only: true };
-    let mut volumes: Vec<Volume> = libraries.iter().filter(|d| d.is_dir()).map(|d| shown(d, d)).collect();
+    let libraries = [
+        "/usr",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/nix/store",
+        "/gnu/store",
+    ]
+    .map(Path::new);
+    let shown = |source: &Path, target: &Path| Volume {
+        source: source.into(),
+        target: target.into(),
+        read_only: true,
+    };
+    let mut volumes: Vec<Volume> = libraries
+        .iter()
+        .filter(|d| d.is_dir())
+        .map(|d| shown(d, d))
+        .collect();
     volumes.push(shown(&exe, Path::new("/cowfs")));
     // It asks nothing of a pool and ends at once.
-    let spec = Spec { volumes, ..Spec::bare(vec!["/cowfs".into(), "--version".into()]) };
+    let spec = Spec {
+        volumes,
+        ..Spec::bare(vec!["/cowfs".into(), "--version".into()])
+    };
     let user_namespace = !super::idmap::may_unshare().unwrap_or(false);
-    let inside = Inside { spec, root: Root::Empty, runtime: Some(runtime.clone()), user_namespace };
+    let inside = Inside {
+        spec,
+        root: Root::Empty,
+        runtime: Some(runtime.clone()),
+        user_namespace,
+    };
     let mut ids = user_namespace.then(IdMap::of_caller);
     let quiet = Quiet::new().map_err(|e| e.to_string())?;
     let mut serve = |_, _| Ok(());
@@ -146,7 +208,10 @@ fn try_out(runtime: &Runtime) -> Result<(), String> {
     let words = quiet.words();
     match outcome.end {
         Ok(0) => Ok(()),
-        Ok(code) => Err(format!("{} ended with {code}: {words}", runtime.path.display())),
+        Ok(code) => Err(format!(
+            "{} ended with {code}: {words}",
+            runtime.path.display()
+        )),
         Err(f) => Err(f.error.to_string()),
     }
 }
@@ -163,7 +228,11 @@ impl Quiet {
         let words = std::fs::File::from(rustix::fs::memfd_create("words", MemfdFlags::CLOEXEC)?);
         let null = std::fs::File::open("/dev/null")?;
         let keep = |fd: std::os::fd::BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
-        let kept = [keep(rustix::stdio::stdin())?, keep(rustix::stdio::stdout())?, keep(rustix::stdio::stderr())?];
+        let kept = [
+            keep(rustix::stdio::stdin())?,
+            keep(rustix::stdio::stdout())?,
+            keep(rustix::stdio::stderr())?,
+        ];
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&words)?;
         rustix::stdio::dup2_stderr(&words)?;
@@ -176,7 +245,11 @@ impl Quiet {
         let mut bytes = vec![0u8; 4096];
         let n = self.words.read_at(&mut bytes, 0).unwrap_or(0);
         let text = String::from_utf8_lossy(bytes.get(..n).unwrap_or_default()).into_owned();
-        text.trim().lines().next_back().unwrap_or_default().to_owned()
+        text.trim()
+            .lines()
+            .next_back()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 

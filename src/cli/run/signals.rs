@@ -58,13 +58,24 @@ impl Signals {
         match self.file.read(&mut bytes) {
             Ok(n) if n == bytes.len() => {}
             Ok(_) => return Ok(None),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(None),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                return Ok(None);
+            }
             Err(e) => return Err(e),
         }
         // SAFETY: every bit pattern of that length is a valid signalfd_siginfo (integers only); the
         // read is unaligned-safe.
-        let info: libc::signalfd_siginfo = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
-        Ok(Some(Arrived { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == FROM_KERNEL }))
+        let info: libc::signalfd_siginfo =
+            unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+        Ok(Some(Arrived {
+            signal: info.ssi_signo as i32,
+            from_kernel: info.ssi_code == FROM_KERNEL,
+        }))
     }
 }
 
@@ -83,15 +94,26 @@ impl Drop for Signals {
 
 /// Whether a process does something of its own with a signal (catches, ignores or blocks it).
 pub fn handles(pid: i32, signal: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
     handles_in(&status, signal)
 }
 
 pub(super) fn handles_in(status: &str, signal: i32) -> bool {
-    let Some(bit) = u32::try_from(signal - 1).ok().and_then(|b| 1u64.checked_shl(b)) else { return false };
+    let Some(bit) = u32::try_from(signal - 1)
+        .ok()
+        .and_then(|b| 1u64.checked_shl(b))
+    else {
+        return false;
+    };
     status
         .lines()
-        .filter_map(|l| ["SigBlk:", "SigIgn:", "SigCgt:"].iter().find_map(|k| l.strip_prefix(k)))
+        .filter_map(|l| {
+            ["SigBlk:", "SigIgn:", "SigCgt:"]
+                .iter()
+                .find_map(|k| l.strip_prefix(k))
+        })
         .any(|hex| u64::from_str_radix(hex.trim(), 16).is_ok_and(|set| set & bit != 0))
 }
 
@@ -146,7 +168,12 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn save() -> Option<Terminal> {
-        let fd = rustix::fs::open("/dev/tty", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOCTTY, rustix::fs::Mode::empty()).ok()?;
+        let fd = rustix::fs::open(
+            "/dev/tty",
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOCTTY,
+            rustix::fs::Mode::empty(),
+        )
+        .ok()?;
         let modes = rustix::termios::tcgetattr(&fd).ok();
         let front = rustix::termios::tcgetpgrp(&fd).is_ok_and(|g| g == rustix::process::getpgrp());
         Some(Terminal { fd, modes, front })
@@ -164,7 +191,8 @@ impl Terminal {
             return;
         }
         if let Some(modes) = &self.modes {
-            let _ = rustix::termios::tcsetattr(&self.fd, rustix::termios::OptionalActions::Now, modes);
+            let _ =
+                rustix::termios::tcsetattr(&self.fd, rustix::termios::OptionalActions::Now, modes);
         }
     }
 }

@@ -70,7 +70,9 @@ pub fn spec(args: &Args, command: &[OsString], config: Option<&Value>, name: &st
     let image = config.and_then(|c| c.get("config")).unwrap_or(&Value::Null);
     let hostname = match &args.hostname {
         Some(h) if h.is_empty() || h.len() > 64 => {
-            return Err(Error::Invalid(format!("host name '{h}' must have 1 to 64 characters")));
+            return Err(Error::Invalid(format!(
+                "host name '{h}' must have 1 to 64 characters"
+            )));
         }
         Some(h) => h.clone(),
         None => hostname(name),
@@ -80,9 +82,16 @@ pub fn spec(args: &Args, command: &[OsString], config: Option<&Value>, name: &st
         argv: argv(args.entrypoint.as_deref(), command, image),
         env: env(args, image, &hostname)?,
         cwd: cwd(args, image)?,
-        user: args.user.clone().unwrap_or_else(|| text(image, "User").to_owned()),
+        user: args
+            .user
+            .clone()
+            .unwrap_or_else(|| text(image, "User").to_owned()),
         caps: Caps::chosen(&args.cap_add, &args.cap_drop)?,
-        volumes: args.volume.iter().map(|v| volume(v)).collect::<Result<_>>()?,
+        volumes: args
+            .volume
+            .iter()
+            .map(|v| volume(v))
+            .collect::<Result<_>>()?,
         read_only: args.read_only,
         files: files(&hostname),
         hostname,
@@ -117,7 +126,10 @@ fn env(args: &Args, image: &Value, hostname: &str) -> Result<Vec<OsString>> {
     let mut vars = BTreeMap::<OsString, OsString>::new();
     let mut set = |name: &str, value: OsString| vars.insert(name.into(), value);
     set("PATH", DEFAULT_PATH.into());
-    set("TERM", std::env::var_os("TERM").unwrap_or_else(|| "xterm".into()));
+    set(
+        "TERM",
+        std::env::var_os("TERM").unwrap_or_else(|| "xterm".into()),
+    );
     set("container", "cowfs".into());
     set("HOSTNAME", hostname.into());
     for word in list(image, "Env") {
@@ -156,7 +168,10 @@ fn insert(vars: &mut BTreeMap<OsString, OsString>, word: &OsStr) {
         Some(0) => {}
         Some(at) => {
             let (name, value) = bytes.split_at(at);
-            vars.insert(OsString::from_vec(name.to_vec()), OsString::from_vec(value.get(1..).unwrap_or_default().to_vec()));
+            vars.insert(
+                OsString::from_vec(name.to_vec()),
+                OsString::from_vec(value.get(1..).unwrap_or_default().to_vec()),
+            );
         }
         None => {
             if let Some(value) = std::env::var_os(word) {
@@ -167,12 +182,18 @@ fn insert(vars: &mut BTreeMap<OsString, OsString>, word: &OsStr) {
 }
 
 fn cwd(args: &Args, image: &Value) -> Result<PathBuf> {
-    let given = args.workdir.clone().unwrap_or_else(|| PathBuf::from(text(image, "WorkingDir")));
+    let given = args
+        .workdir
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(text(image, "WorkingDir")));
     if given.as_os_str().is_empty() {
         return Ok("/".into());
     }
     if !given.is_absolute() {
-        return Err(Error::Invalid(format!("working directory '{}' must be an absolute path", given.display())));
+        return Err(Error::Invalid(format!(
+            "working directory '{}' must be an absolute path",
+            given.display()
+        )));
     }
     Ok(given)
 }
@@ -182,28 +203,57 @@ fn text<'a>(image: &'a Value, key: &str) -> &'a str {
 }
 
 fn list(image: &Value, key: &str) -> Vec<OsString> {
-    let words = image.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    words.iter().filter_map(Value::as_str).map(OsString::from).collect()
+    let words = image
+        .get(key)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    words
+        .iter()
+        .filter_map(Value::as_str)
+        .map(OsString::from)
+        .collect()
 }
 
 /// A container's name as a host name.
 pub fn hostname(name: &str) -> String {
-    let ok = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let ok = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
     let name: String = name.chars().map(ok).take(HOSTNAME_MAX).collect();
     let name = name.trim_matches(['-', '.']);
-    if name.is_empty() { "cowfs".into() } else { name.into() }
+    if name.is_empty() {
+        "cowfs".into()
+    } else {
+        name.into()
+    }
 }
 
 fn volume(words: &str) -> Result<Volume> {
-    let bad = |why: &str| Error::Invalid(format!("volume '{words}': {why}; write HOST-PATH:PATH[:ro]"));
+    let bad = |why: &str| {
+        Error::Invalid(format!(
+            "volume '{words}': {why}; write HOST-PATH:PATH[:ro]"
+        ))
+    };
     let mut parts = words.splitn(3, ':');
-    let source = parts.next().filter(|s| !s.is_empty()).ok_or_else(|| bad("no host path"))?;
-    let target = parts.next().ok_or_else(|| bad("no path in the container"))?;
+    let source = parts
+        .next()
+        .filter(|s| !s.is_empty())
+        .ok_or_else(|| bad("no host path"))?;
+    let target = parts
+        .next()
+        .ok_or_else(|| bad("no path in the container"))?;
     if !source.starts_with(['/', '.']) {
         return Err(bad("the host path must begin with '/' or '.'"));
     }
     if !target.starts_with('/') || target == "/" {
-        return Err(bad("the path in the container must begin with '/' and be more than that"));
+        return Err(bad(
+            "the path in the container must begin with '/' and be more than that",
+        ));
     }
     let mut read_only = false;
     for option in parts.next().unwrap_or_default().split(',') {
@@ -216,9 +266,16 @@ fn volume(words: &str) -> Result<Volume> {
     }
     let source = std::path::absolute(source).map_err(|e| Error::io(source, e))?;
     if let Err(e) = source.metadata() {
-        return Err(Error::io(format!("volume '{words}': {}", source.display()), e));
+        return Err(Error::io(
+            format!("volume '{words}': {}", source.display()),
+            e,
+        ));
     }
-    Ok(Volume { source, target: target.into(), read_only })
+    Ok(Volume {
+        source,
+        target: target.into(),
+        read_only,
+    })
 }
 
 /// The network is the host's: so are its name servers and its hosts.
@@ -226,11 +283,16 @@ fn files(hostname: &str) -> Vec<(&'static str, Vec<u8>)> {
     let read = |p: &str| std::fs::read(Path::new(p)).unwrap_or_default();
     let mut hosts = read("/etc/hosts");
     if hosts.is_empty() {
-        hosts.extend_from_slice(b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        hosts.extend_from_slice(
+            b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        );
     }
     let known = |line: &[u8]| {
         let words = line.split(|b| *b == b'#').next().unwrap_or_default();
-        words.split(u8::is_ascii_whitespace).skip(1).any(|w| w == hostname.as_bytes())
+        words
+            .split(u8::is_ascii_whitespace)
+            .skip(1)
+            .any(|w| w == hostname.as_bytes())
     };
     if !hosts.split(|b| *b == b'\n').any(known) {
         if !hosts.ends_with(b"\n") {

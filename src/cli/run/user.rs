@@ -35,12 +35,26 @@ pub fn resolve(words: &str, passwd: &str, group: &str) -> Result<User> {
     let entries = || passwd.lines().filter_map(entry);
     let number: Option<u32> = user.parse().ok().filter(|n| *n <= ID_MAX);
     // A name that looks like a number is a name first.
-    let found = entries().find(|e| e.name == user).or_else(|| number.and_then(|n| entries().find(|e| e.uid == n)));
+    let found = entries()
+        .find(|e| e.name == user)
+        .or_else(|| number.and_then(|n| entries().find(|e| e.uid == n)));
     let mut out = match (&found, number) {
-        (Some(e), _) => User { uid: e.uid, gid: e.gid, groups: vec![], home: e.home.into() },
-        (None, Some(uid)) => User { uid, gid: 0, groups: vec![], home: String::new() },
+        (Some(e), _) => User {
+            uid: e.uid,
+            gid: e.gid,
+            groups: vec![],
+            home: e.home.into(),
+        },
+        (None, Some(uid)) => User {
+            uid,
+            gid: 0,
+            groups: vec![],
+            home: String::new(),
+        },
         (None, None) => {
-            return Err(Error::NotFound(format!("the container has no user '{user}' in its /etc/passwd; use a number, or --user root")));
+            return Err(Error::NotFound(format!(
+                "the container has no user '{user}' in its /etc/passwd; use a number, or --user root"
+            )));
         }
     };
     if out.home.is_empty() {
@@ -63,7 +77,12 @@ fn entry(line: &str) -> Option<Entry<'_>> {
     let uid = f.nth(1)?.parse().ok().filter(|n| *n <= ID_MAX)?;
     let gid = f.next()?.parse().ok().filter(|n| *n <= ID_MAX)?;
     let home = f.nth(1).unwrap_or_default();
-    Some(Entry { name, uid, gid, home })
+    Some(Entry {
+        name,
+        uid,
+        gid,
+        home,
+    })
 }
 
 /// Name, id and members of a line of the group file.
@@ -79,7 +98,9 @@ fn group_id(name: &str, group: &str) -> Result<u32> {
         return Ok(gid);
     }
     name.parse().ok().filter(|n| *n <= ID_MAX).ok_or_else(|| {
-        Error::NotFound(format!("the container has no group '{name}' in its /etc/group; use a number"))
+        Error::NotFound(format!(
+            "the container has no group '{name}' in its /etc/group; use a number"
+        ))
     })
 }
 

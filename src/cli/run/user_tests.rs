@@ -2,10 +2,16 @@ use super::*;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nbroken\ndaemon:x:1:1::/usr/sbin:/bin/sh\nann:x:1000:1000:Ann:/home/ann:/bin/sh\n\
     1234:x:55:56::/home/number:/bin/sh\nhuge:x:4294967295:1::/:/\nnohome:x:7:7\n";
-const GROUP: &str = "root:x:0:\naudio:x:29:daemon,ann\nann:x:1000:\nvideo:x:44: ann,root\nbad:x:y:ann\n";
+const GROUP: &str =
+    "root:x:0:\naudio:x:29:daemon,ann\nann:x:1000:\nvideo:x:44: ann,root\nbad:x:y:ann\n";
 
 fn user(uid: u32, gid: u32, groups: &[u32], home: &str) -> User {
-    User { uid, gid, groups: groups.to_vec(), home: home.into() }
+    User {
+        uid,
+        gid,
+        groups: groups.to_vec(),
+        home: home.into(),
+    }
 }
 
 #[test]

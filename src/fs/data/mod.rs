@@ -132,10 +132,18 @@ impl Fs {
         }
     }
 
-    /// Passes the gate for `f`. When that finds no space, what is dead but not yet taken apart and
-    /// what waits for a checkpoint may be what is wanted: once more after those.
+    /// Passes the gate for `f`, which goes on where it was when it is called again: when one
+    /// passage's updates are used up, and when there is no space: what is dead but not yet taken
+    /// apart, and what waits for a checkpoint, may be what is wanted.
     fn passage<T>(&self, need: Need, mut f: impl FnMut(&Entered<'_>) -> Result<T>) -> Result<T> {
-        self.with_room(|| f(&self.volume.enter(need)?))
+        self.with_room(|| {
+            loop {
+                let done = f(&self.volume.enter(need)?);
+                if !matches!(done, Err(Error::Again)) {
+                    return done;
+                }
+            }
+        })
     }
 
     /// Runs `f`, outside the gate, again as long as making room is worth a try.

@@ -11,8 +11,8 @@ use crate::tree::{Key, Read, kind};
 use crate::volume::{Geometry, Outcome, Txn, run_start};
 use std::ops::Range;
 
-/// Pieces of extents freed by one update: each changes at most seven keys, and [`Need::FREE`] has 64.
-const PIECES: usize = 8;
+/// Pieces of extents freed by one update: each changes at most eight keys, and [`Need::FREE`] has 64.
+const PIECES: usize = 7;
 /// Updates in one passage of the gate.
 const UPDATES: usize = 32;
 

@@ -23,15 +23,15 @@ const PASSAGE: u64 = 4 << 20;
 /// Times a step is planned anew because others moved chunks.
 const PLANS: usize = 1000;
 
-/// Keys of one step at worst: see `docs/design.md`.
+/// Keys of one step at worst, checked by the pool in debug builds.
 pub(super) const WRITE: Need = Need {
-    keys: 192,
-    bytes: 12 << 10,
+    keys: 224,
+    bytes: 16 << 10,
     frees: false,
 };
 /// The same for a write of few blocks.
 const SMALL_WRITE: Need = Need {
-    keys: 72,
+    keys: 96,
     bytes: 8 << 10,
     frees: false,
 };
