@@ -16,13 +16,13 @@
 //! ```
 
 pub mod base;
+pub mod cli;
+pub mod daemon;
 pub mod device;
+pub mod fs;
+pub mod fuse;
+pub mod image;
+pub mod pool;
 pub mod space;
 pub mod tree;
-pub mod pool;
 pub mod volume;
-pub mod fs;
-pub mod image;
-pub mod fuse;
-pub mod daemon;
-pub mod cli;

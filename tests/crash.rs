@@ -14,10 +14,20 @@ use rig::world::{Moment, Step, Trouble, World, config, devices};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const SCALE: Scale = Scale { inodes: 20, file: 100_000, write: 40_000, giants: false };
+const SCALE: Scale = Scale {
+    inodes: 20,
+    file: 100_000,
+    write: 40_000,
+    giants: false,
+};
 
 fn format() -> Format {
-    Format { name: "crash".into(), size: 64 << 20, log_size: 1 << 20, ..Format::default() }
+    Format {
+        name: "crash".into(),
+        size: 64 << 20,
+        log_size: 1 << 20,
+        ..Format::default()
+    }
 }
 
 /// A workload that ran without a fault, and all its device calls.
@@ -41,7 +51,10 @@ fn run_workload(seed: u64, steps: u64, mut each: impl FnMut(&World, &Step)) -> W
         let step = world.random_step(&mut g, 20);
         each(&world, &step);
         if let Err(t) = world.step(&step) {
-            panic!("seed {seed}, step {n}: {t:?}\nlast steps:\n{}", world.last_steps());
+            panic!(
+                "seed {seed}, step {n}: {t:?}\nlast steps:\n{}",
+                world.last_steps()
+            );
         }
     }
     world
@@ -52,13 +65,19 @@ fn record(seed: u64, steps: u64) -> Recording {
     let journal = world.machine.take_journal();
     let (base, moments) = (world.base.clone(), std::mem::take(&mut world.moments));
     world.abandon();
-    Recording { base, moments, journal }
+    Recording {
+        base,
+        moments,
+        journal,
+    }
 }
 
 impl Recording {
     /// The last moment that was answered before call `n` was made.
     fn answered(&self, n: usize) -> usize {
-        self.moments.partition_point(|m| m.events <= n).saturating_sub(1)
+        self.moments
+            .partition_point(|m| m.events <= n)
+            .saturating_sub(1)
     }
 
     /// A machine just before call `n`.
@@ -70,11 +89,17 @@ impl Recording {
 
     fn around(&self, n: usize) -> String {
         let a = self.answered(n);
-        let calls = self.journal.iter().enumerate().take(n + 3).skip(n.saturating_sub(12));
+        let calls = self
+            .journal
+            .iter()
+            .enumerate()
+            .take(n + 3)
+            .skip(n.saturating_sub(12));
         let calls: Vec<_> = calls.map(|(i, e)| format!("  call {i}: {e:?}")).collect();
         let steps = self.moments[a.saturating_sub(6)..(a + 2).min(self.moments.len())].iter();
-        let lines: Vec<_> =
-            steps.map(|m| format!("  calls below {}: {}", m.events, rig::world::brief(&m.step))).collect();
+        let lines: Vec<_> = steps
+            .map(|m| format!("  calls below {}: {}", m.events, rig::world::brief(&m.step)))
+            .collect();
         [lines, calls].concat().join("\n")
     }
 }
@@ -99,10 +124,14 @@ fn verify(
         g.write = 1 << 30;
         for _ in 0..15 {
             let step = world.random_step(&mut g, 20);
-            world.step(&step).map_err(|t| format!("working on after it: {t:?}\n{}", world.last_steps()))?;
+            world
+                .step(&step)
+                .map_err(|t| format!("working on after it: {t:?}\n{}", world.last_steps()))?;
         }
         world.step(&Step::SyncPool).map_err(|t| format!("{t:?}"))?;
-        world.compare_all().map_err(|t| format!("after working on: {t:?}"))?;
+        world
+            .compare_all()
+            .map_err(|t| format!("after working on: {t:?}"))?;
     }
     Ok(())
 }
@@ -137,14 +166,21 @@ fn a_crash_at_every_call() {
     let steps = rig::number("COWFS_OPS", 350);
     for seed in rig::seeds(1, 2) {
         let recording = record(seed, steps);
-        eprintln!("seed {seed}: {steps} steps, {} changing calls", recording.journal.len());
+        eprintln!(
+            "seed {seed}: {steps} steps, {} changing calls",
+            recording.journal.len()
+        );
         parallel(recording.journal.len() + 1, |range| {
             let machine = recording.before(range.start);
             for n in range {
                 if chosen(n) {
                     crash_here(&recording, &machine, seed, n);
                 }
-                recording.journal.get(n).into_iter().for_each(|e| machine.replay(e));
+                recording
+                    .journal
+                    .get(n)
+                    .into_iter()
+                    .for_each(|e| machine.replay(e));
             }
         });
     }
@@ -256,7 +292,9 @@ fn count_calls(plan: &[Step]) -> (u64, u64) {
     let mut world = World::new(&format());
     let first = world.machine.calls();
     for step in plan {
-        world.step(step).unwrap_or_else(|t| panic!("{step:?}: {t:?}"));
+        world
+            .step(step)
+            .unwrap_or_else(|t| panic!("{step:?}: {t:?}"));
     }
     (first, world.machine.calls())
 }
@@ -284,11 +322,18 @@ fn fail_here(plan: &[Step], call: u64, seed: u64) -> Result<(), String> {
     if let Some((step, e)) = &refused {
         // The step may have been done: what it would have made is one more moment that may be found.
         moments.push(world.done_anyway(step));
-        let failed = world.pool.as_ref().map(|p| p.status().map(|s| s.failed.is_some()));
+        let failed = world
+            .pool
+            .as_ref()
+            .map(|p| p.status().map(|s| s.failed.is_some()));
         if let Some(Ok(true)) = failed {
             // It says that it refuses writes: then it does.
             let name = "after the failure".to_string();
-            let create = Step::Create { source: None, name, kind: cowfs::pool::Kind::Container };
+            let create = Step::Create {
+                source: None,
+                name,
+                kind: cowfs::pool::Kind::Container,
+            };
             if let Ok(()) = world.step(&create) {
                 return Err(format!("the pool failed ({e}) and yet makes a volume"));
             }
@@ -299,12 +344,16 @@ fn fail_here(plan: &[Step], call: u64, seed: u64) -> Result<(), String> {
             Crash::Process => world.machine.restart(),
             Crash::Power => world.machine.power_cut(seed ^ call),
         };
-        let pool =
-            Pool::open(devices(&machine), config(boot)).map_err(|e| format!("{crash:?}: open: {e}"))?;
+        let pool = Pool::open(devices(&machine), config(boot))
+            .map_err(|e| format!("{crash:?}: open: {e}"))?;
         let mut next = World::with(machine, pool, boot);
         next.loose = refused.is_some();
-        judge(&mut next, &moments, answered, crash)
-            .map_err(|e| format!("{crash:?}, refused: {refused:?}: {e}\n{}", world.last_steps()))?;
+        judge(&mut next, &moments, answered, crash).map_err(|e| {
+            format!(
+                "{crash:?}, refused: {refused:?}: {e}\n{}",
+                world.last_steps()
+            )
+        })?;
     }
     world.abandon();
     Ok(())
@@ -336,8 +385,14 @@ fn every_call_of_the_recovery_fails_once() {
                     machine.fail(call, Fault::Error(libc::EIO));
                     drop(Pool::open(devices(&machine), config(boot)));
                     let machine = machine.restart();
-                    if let Err(text) = verify(&recording, machine, boot, recording.answered(n), crash, false)
-                    {
+                    if let Err(text) = verify(
+                        &recording,
+                        machine,
+                        boot,
+                        recording.answered(n),
+                        crash,
+                        false,
+                    ) {
                         panic!(
                             "seed {seed}, {crash:?} at call {n}, call {call} of the recovery fails: {text}"
                         );

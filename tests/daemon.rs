@@ -113,6 +113,11 @@ fn told_to_end() {
     let pid: i32 = w.sh("daemon").ok().trim().parse().unwrap();
     w.sh("daemon --stop").ok();
     wait_for("its end", || !alive(pid));
+    // Who comes while it leaves gets the next one.
+    for _ in 0..20 {
+        w.sh("daemon --stop").ok();
+        w.sh("rename base base").ok();
+    }
     w.check();
 }
 
@@ -526,7 +531,14 @@ fn killed_under_a_mount() {
         signal(pid, libc::SIGKILL);
         wait_for("its death", || !alive(pid));
         let dead = std::fs::read_dir(&m).map(|_| ()).unwrap_err();
-        assert_eq!(dead.raw_os_error(), Some(libc::ENOTCONN));
+        // The second: it died while we asked.
+        assert!(
+            matches!(
+                dead.raw_os_error(),
+                Some(libc::ENOTCONN | libc::ECONNABORTED)
+            ),
+            "{dead}"
+        );
         // The corpse is in the way, and can be taken away.
         w.umount(&m);
         assert_eq!(w.run(["cat", &format!("c:/closed{round}")]).out, big());

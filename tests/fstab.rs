@@ -262,7 +262,7 @@ fn words_by_hand_and_what_is_refused() {
             1,
             "'b=5'",
         ),
-        (format!("mount.cowfs container=web"), 1, "SOURCE DIR"),
+        ("mount.cowfs container=web".to_string(), 1, "SOURCE DIR"),
         (format!("mount.cowfs web {web} -o pool={p}"), 1, "'web'"),
         (format!("mount.cowfs {p} {web}"), 1, "which volume"),
         (
@@ -296,7 +296,7 @@ fn words_by_hand_and_what_is_refused() {
             "no pool",
         ),
         (format!("umount.fuse.cowfs {web}"), 32, "not mounted"),
-        (format!("umount.fuse.cowfs"), 1, "DIR"),
+        ("umount.fuse.cowfs".to_string(), 1, "DIR"),
     ] {
         let (got, said) = m.sh(&line);
         let said_of_us: Vec<&str> = said.lines().collect();

@@ -696,7 +696,7 @@ fn a_cold_read_waits_elsewhere() {
     let m = Mounted::new(c, "ro");
     assert!(fs::read(m.join("f")).unwrap() == data);
     let temp = rustix::fs::statfs(pool.path()).unwrap().f_type;
-    if temp as i64 != libc::TMPFS_MAGIC as i64 {
+    if temp as i64 != libc::TMPFS_MAGIC {
         assert!(m.connection.counters().cold_reads() > 0);
     }
 }

@@ -159,14 +159,14 @@ fn a_large_directory_listed_while_it_changes() {
     let pool = TempPool::new();
     let m = Mounted::new(pool.container("c"), "");
     for n in 0..3000 {
-        File::create_new(m.join(&format!("file-with-a-rather-long-name-{n}"))).unwrap();
+        File::create_new(m.join(format!("file-with-a-rather-long-name-{n}"))).unwrap();
     }
     let mut seen = std::collections::HashSet::new();
     for (n, entry) in fs::read_dir(m.path()).unwrap().enumerate() {
         let name = entry.unwrap().file_name();
         if n % 3 == 0 {
             fs::remove_file(m.path().join(&name)).unwrap();
-            File::create_new(m.join(&format!("new-{n}"))).unwrap();
+            File::create_new(m.join(format!("new-{n}"))).unwrap();
         }
         assert!(seen.insert(name), "twice");
     }
@@ -219,7 +219,7 @@ fn making_a_file_is_one_request() {
     let counters = m.connection.counters();
     let before = counters.list();
     for n in 0..10 {
-        File::create_new(m.join(&format!("f{n}"))).unwrap();
+        File::create_new(m.join(format!("f{n}"))).unwrap();
     }
     let grown: Vec<_> = counters
         .list()
@@ -260,7 +260,7 @@ fn a_new_file_that_its_maker_may_not_write_again() {
         );
         let (good, text) = as_nobody(m.path(), &line);
         assert!(good, "{text}");
-        let made = fs::metadata(m.join(&format!("o{n}"))).unwrap();
+        let made = fs::metadata(m.join(format!("o{n}"))).unwrap();
         assert_eq!(
             (made.mode() & 0o7777, made.uid(), made.gid()),
             (0o444, 65534, 65534)

@@ -12,10 +12,20 @@ use rig::world::{Step, Trouble, World, config, devices};
 use std::sync::Arc;
 
 fn format() -> Format {
-    Format { name: "model".into(), size: 256 << 20, log_size: 1 << 20, ..Format::default() }
+    Format {
+        name: "model".into(),
+        size: 256 << 20,
+        log_size: 1 << 20,
+        ..Format::default()
+    }
 }
 
-const SCALE: Scale = Scale { inodes: 60, file: 400_000, write: 150_000, giants: true };
+const SCALE: Scale = Scale {
+    inodes: 60,
+    file: 400_000,
+    write: 150_000,
+    giants: true,
+};
 
 fn fail(seed: u64, n: u64, world: &World, trouble: &dyn std::fmt::Display) -> ! {
     panic!(
@@ -33,8 +43,8 @@ fn crash(world: &mut World, kind: Crash, seed: u64) -> Result<(), String> {
     };
     world.abandon();
     let moments = std::mem::take(&mut world.moments);
-    let pool =
-        Pool::open(devices(&machine), config(boot)).map_err(|e| format!("open after {kind:?}: {e}"))?;
+    let pool = Pool::open(devices(&machine), config(boot))
+        .map_err(|e| format!("open after {kind:?}: {e}"))?;
     let mut next = World::with(machine, pool, boot);
     let found = judge(&mut next, &moments, answered, kind)?;
     let open = std::mem::take(&mut next.open);
@@ -60,7 +70,11 @@ fn run(seed: u64, steps: u64, scale: Scale, crash_every: u64) {
             fail(seed, n, &world, &format!("{t:?}"));
         }
         if crash_every > 0 && g.dice.below(crash_every) == 0 {
-            let kind = if g.dice.below(2) == 0 { Crash::Power } else { Crash::Process };
+            let kind = if g.dice.below(2) == 0 {
+                Crash::Power
+            } else {
+                Crash::Process
+            };
             let roll = g.dice.roll();
             let steps = world.last_steps();
             if let Err(text) = crash(&mut world, kind, roll) {
@@ -75,7 +89,12 @@ fn run(seed: u64, steps: u64, scale: Scale, crash_every: u64) {
         fail(seed, steps, &world, &format!("{t:?}"));
     }
     if let Err(t) = world.compare_all() {
-        fail(seed, steps, &world, &format!("after the last reopen: {t:?}"));
+        fail(
+            seed,
+            steps,
+            &world,
+            &format!("after the last reopen: {t:?}"),
+        );
     }
 }
 
@@ -93,7 +112,17 @@ fn real_and_model_agree_through_crashes() {
     let steps = rig::number("COWFS_OPS", 1000);
     for seed in rig::seeds(101, 8) {
         eprintln!("seed {seed}");
-        run(seed, steps, Scale { inodes: 30, file: 200_000, write: 80_000, giants: true }, 60);
+        run(
+            seed,
+            steps,
+            Scale {
+                inodes: 30,
+                file: 200_000,
+                write: 80_000,
+                giants: true,
+            },
+            60,
+        );
     }
 }
 

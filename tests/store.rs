@@ -55,8 +55,17 @@ struct World {
 
 /// Every other pool is so small that freed chunks are soon wanted again.
 fn format(seed: u64) -> Format {
-    let size = if seed.is_multiple_of(2) { 32 << 20 } else { 40 << 16 };
-    Format { name: "store".into(), size, log_size: 1 << 20, ..Format::default() }
+    let size = if seed.is_multiple_of(2) {
+        32 << 20
+    } else {
+        40 << 16
+    };
+    Format {
+        name: "store".into(),
+        size,
+        log_size: 1 << 20,
+        ..Format::default()
+    }
 }
 
 impl World {
@@ -91,8 +100,12 @@ impl World {
 
     fn step(&mut self) {
         let all: Vec<VolumeId> = self.volumes.keys().copied().collect();
-        let writable: Vec<VolumeId> =
-            self.volumes.iter().filter(|(_, v)| v.kind != Kind::Snapshot).map(|(i, _)| *i).collect();
+        let writable: Vec<VolumeId> = self
+            .volumes
+            .iter()
+            .filter(|(_, v)| v.kind != Kind::Snapshot)
+            .map(|(i, _)| *i)
+            .collect();
         let (mut durable, mut everything) = (None, false);
         let some = self.pick(&writable);
         let roll = self.dice.below(100);
@@ -108,8 +121,11 @@ impl World {
                 format!("remove {id}")
             }
             (7, Some(id)) => {
-                let snapshots: Vec<VolumeId> =
-                    all.iter().copied().filter(|i| self.volumes[i].kind == Kind::Snapshot).collect();
+                let snapshots: Vec<VolumeId> = all
+                    .iter()
+                    .copied()
+                    .filter(|i| self.volumes[i].kind == Kind::Snapshot)
+                    .collect();
                 if let Some(s) = self.pick(&snapshots) {
                     self.pool.rollback(id, s).expect("rollback");
                     let items = self.volumes[&s].items.clone();
@@ -149,7 +165,11 @@ impl World {
     }
 
     fn create(&mut self, source: Option<VolumeId>) -> String {
-        let kind = if source.is_some() && self.dice.below(2) == 0 { Kind::Snapshot } else { Kind::Container };
+        let kind = if source.is_some() && self.dice.below(2) == 0 {
+            Kind::Snapshot
+        } else {
+            Kind::Container
+        };
         let name = format!("v{}", self.moments.len());
         let new = NewVolume {
             name: name.clone(),
@@ -160,8 +180,14 @@ impl World {
             sealed: kind == Kind::Snapshot,
         };
         let info = self.pool.create(&new).expect("create");
-        let items = source.map(|s| self.volumes[&s].items.clone()).unwrap_or_default();
-        assert!(self.volumes.insert(info.id, Vol { name, kind, items }).is_none());
+        let items = source
+            .map(|s| self.volumes[&s].items.clone())
+            .unwrap_or_default();
+        assert!(
+            self.volumes
+                .insert(info.id, Vol { name, kind, items })
+                .is_none()
+        );
         format!("create {} {kind:?} from {source:?}", info.id)
     }
 
@@ -175,13 +201,23 @@ impl World {
             changes.insert(key, (self.dice.below(4) > 0).then_some(value));
         }
         let volume = self.pool.volume(id).expect("volume");
-        let entered = volume.enter(Need { keys: 10, bytes: 16 << 10, frees: false }).expect("enter");
+        let entered = volume
+            .enter(Need {
+                keys: 10,
+                bytes: 16 << 10,
+                frees: false,
+            })
+            .expect("enter");
         let before = self.volumes[&id].items.clone();
         entered
             .update(|op| {
                 use cowfs::tree::Read;
                 for (key, change) in &changes {
-                    assert_eq!(op.get(key)?, before.get(key).map(|v| v.0.clone()), "{key:?} before");
+                    assert_eq!(
+                        op.get(key)?,
+                        before.get(key).map(|v| v.0.clone()),
+                        "{key:?} before"
+                    );
                     match change {
                         Some(v) => op.put(*key, v.clone()),
                         None => op.delete(*key),
@@ -222,9 +258,17 @@ impl World {
             return "no chunk".into();
         };
         let at = range.start * self.pool.chunk_size();
-        volume.data().write_at(at, &pattern(self.writes, at, BYTES)).expect("write");
+        volume
+            .data()
+            .write_at(at, &pattern(self.writes, at, BYTES))
+            .expect("write");
         volume.dirtied(at..at + BYTES as u64);
-        let value = Mapping { chunk: range.start, count: 1, used: None }.encode(self.pool.chunk_size());
+        let value = Mapping {
+            chunk: range.start,
+            count: 1,
+            used: None,
+        }
+        .encode(self.pool.chunk_size());
         entered
             .update(|op| {
                 op.put(key, value.clone());
@@ -251,9 +295,17 @@ fn items_of(pool: &Arc<Pool>, id: VolumeId) -> Result<BTreeMap<Key, Vec<u8>>, Er
 }
 
 /// The volume is exactly so: keys, values, and the bytes of its chunks.
-fn is(pool: &Arc<Pool>, id: VolumeId, real: &BTreeMap<Key, Vec<u8>>, model: &Items) -> Result<(), String> {
+fn is(
+    pool: &Arc<Pool>,
+    id: VolumeId,
+    real: &BTreeMap<Key, Vec<u8>>,
+    model: &Items,
+) -> Result<(), String> {
     if !real.iter().eq(model.iter().map(|(k, v)| (k, &v.0))) {
-        let k = real.keys().chain(model.keys()).find(|k| real.get(k) != model.get(k).map(|v| &v.0));
+        let k = real
+            .keys()
+            .chain(model.keys())
+            .find(|k| real.get(k) != model.get(k).map(|v| &v.0));
         return Err(format!("key {k:?}"));
     }
     let volume = pool.volume(id).map_err(|e| e.to_string())?;
@@ -261,7 +313,10 @@ fn is(pool: &Arc<Pool>, id: VolumeId, real: &BTreeMap<Key, Vec<u8>>, model: &Ite
         if let (Some(write), Some(m)) = (write, Mapping::decode(value)) {
             let at = m.chunk * pool.chunk_size();
             let mut b = vec![0; BYTES];
-            volume.data().read_at(at, &mut b).map_err(|e| e.to_string())?;
+            volume
+                .data()
+                .read_at(at, &mut b)
+                .map_err(|e| e.to_string())?;
             if b != pattern(*write, at, BYTES) {
                 return Err(format!("bytes of {key:?} in chunk {}", m.chunk));
             }
@@ -270,7 +325,12 @@ fn is(pool: &Arc<Pool>, id: VolumeId, real: &BTreeMap<Key, Vec<u8>>, model: &Ite
     Ok(())
 }
 
-fn judge(machine: Arc<Machine>, moments: &[Moment], answered: usize, crash: Crash) -> Result<(), String> {
+fn judge(
+    machine: Arc<Machine>,
+    moments: &[Moment],
+    answered: usize,
+    crash: Crash,
+) -> Result<(), String> {
     let boot = if crash == Crash::Power { 2 } else { 1 };
     let pool = Pool::open(devices(&machine), config(boot)).map_err(|e| format!("open: {e}"))?;
     let last = (answered + 1).min(moments.len() - 1);
@@ -278,24 +338,41 @@ fn judge(machine: Arc<Machine>, moments: &[Moment], answered: usize, crash: Cras
         Crash::Process => answered,
         Crash::Power => (0..=answered).rev().find(|i| moments[*i].all).unwrap_or(0),
     };
-    let listed: BTreeMap<VolumeId, String> =
-        pool.volumes().map_err(|e| e.to_string())?.into_iter().map(|v| (v.id, v.name)).collect();
+    let listed: BTreeMap<VolumeId, String> = pool
+        .volumes()
+        .map_err(|e| e.to_string())?
+        .into_iter()
+        .map(|v| (v.id, v.name))
+        .collect();
     let ids: std::collections::BTreeSet<VolumeId> = listed
         .keys()
         .copied()
-        .chain(moments[since..=last].iter().flat_map(|m| m.volumes.keys().copied()))
+        .chain(
+            moments[since..=last]
+                .iter()
+                .flat_map(|m| m.volumes.keys().copied()),
+        )
         .collect();
     for id in ids {
         let from = (since..=answered)
             .rev()
-            .find(|i| moments[*i].durable.as_ref().is_some_and(|d| d.contains(&id)))
+            .find(|i| {
+                moments[*i]
+                    .durable
+                    .as_ref()
+                    .is_some_and(|d| d.contains(&id))
+            })
             .unwrap_or(since);
         let mut reasons = Vec::new();
         let fits = match listed.get(&id) {
-            None => moments[from..=last].iter().any(|m| !m.volumes.contains_key(&id)),
+            None => moments[from..=last]
+                .iter()
+                .any(|m| !m.volumes.contains_key(&id)),
             Some(name) => {
                 let real = items_of(&pool, id).map_err(|e| format!("volume {id}: {e}"))?;
-                let states = moments[from..=last].iter().filter_map(|m| m.volumes.get(&id));
+                let states = moments[from..=last]
+                    .iter()
+                    .filter_map(|m| m.volumes.get(&id));
                 states.filter(|v| v.name == *name).any(|v| {
                     is(&pool, id, &real, &v.items)
                         .map_err(|e| {
@@ -309,11 +386,14 @@ fn judge(machine: Arc<Machine>, moments: &[Moment], answered: usize, crash: Cras
         };
         if !fits {
             let real = listed.contains_key(&id).then(|| items_of(&pool, id));
-            let older = (0..moments.len()).rev().find(|i| match (&real, moments[*i].volumes.get(&id)) {
-                (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
-                (None, None) => true,
-                _ => false,
-            });
+            let older =
+                (0..moments.len())
+                    .rev()
+                    .find(|i| match (&real, moments[*i].volumes.get(&id)) {
+                        (Some(Ok(real)), Some(v)) => is(&pool, id, real, &v.items).is_ok(),
+                        (None, None) => true,
+                        _ => false,
+                    });
             reasons.push(format!("the newest moment that fits is {older:?}"));
             return Err(format!(
                 "volume {id} is as at none of the moments {from}..={last} (answered {answered}); there: {}; \
@@ -336,10 +416,15 @@ fn record(seed: u64, steps: u64) -> (Arc<Machine>, Vec<Moment>, Vec<Event>) {
     }
     for (id, v) in &world.volumes {
         let real = items_of(&world.pool, *id).expect("items");
-        is(&world.pool, *id, &real, &v.items).unwrap_or_else(|e| panic!("seed {seed}: volume {id}: {e}"));
+        is(&world.pool, *id, &real, &v.items)
+            .unwrap_or_else(|e| panic!("seed {seed}: volume {id}: {e}"));
     }
     let report = world.pool.check(&|_, _| {}).expect("check");
-    assert!(report.problems.is_empty(), "seed {seed}: {:#?}", report.problems);
+    assert!(
+        report.problems.is_empty(),
+        "seed {seed}: {:#?}",
+        report.problems
+    );
     let journal = world.machine.take_journal();
     world.machine.kill();
     (world.base, world.moments, journal)
@@ -352,7 +437,10 @@ fn a_crash_at_every_call() {
     let around = rig::number("COWFS_AROUND", 8) as usize;
     for seed in rig::seeds(1, 4) {
         let (machine, moments, journal) = record(seed, steps);
-        eprintln!("seed {seed}: {steps} steps, {} changing calls", journal.len());
+        eprintln!(
+            "seed {seed}: {steps} steps, {} changing calls",
+            journal.len()
+        );
         for n in 0..=journal.len() {
             if only == u64::MAX || only == n as u64 {
                 let answered = moments.partition_point(|m| m.events <= n).saturating_sub(1);

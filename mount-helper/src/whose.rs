@@ -24,8 +24,7 @@ pub fn mounted_on(dir: &Path) -> Option<Mounted> {
     table
         .split(|b| *b == b'\n')
         .filter_map(line)
-        .filter(|m| m.dir == dir)
-        .last()
+        .rfind(|m| m.dir == dir)
 }
 
 /// `36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - ext3 /dev/root rw,errors=continue`

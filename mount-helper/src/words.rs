@@ -35,8 +35,8 @@ impl Words {
                 flags_over = true;
                 continue;
             }
-            let mut letters = bytes.iter().copied().enumerate().skip(1);
-            while let Some((at, letter)) = letters.next() {
+            let letters = bytes.iter().copied().enumerate().skip(1);
+            for (at, letter) in letters {
                 if !matches!(letter, b'o' | b't' | b'N') {
                     if !known.contains(&letter) {
                         return Err(usage(format!("unknown flag '-{}'", char::from(letter))));

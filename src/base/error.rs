@@ -18,12 +18,18 @@ pub enum Error {
     NotAPool(String),
     /// A pool made by a version this one cannot read.
     #[error("{place} has format {found}, this cowfs reads {known}; use a newer cowfs")]
-    Version { place: String, found: String, known: String },
+    Version {
+        place: String,
+        found: String,
+        known: String,
+    },
     /// Somebody else has the pool.
     #[error("{place} is in use by {holder}")]
     Locked { place: String, holder: String },
     /// The pool refuses writes since a flush failed.
-    #[error("the pool refuses writes since an I/O error ({0}); stop the daemon, mend the disk, open it again")]
+    #[error(
+        "the pool refuses writes since an I/O error ({0}); stop the daemon, mend the disk, open it again"
+    )]
     Failed(String),
     /// No space left: the pool's size, or the host's disk.
     #[error("no space left in the pool; delete something or grow it with 'cowfs pool resize'")]
@@ -50,7 +56,11 @@ pub enum Error {
     Denied(String),
     /// What another process answered: its words, its kind and its errno.
     #[error("{message}")]
-    Told { message: String, kind: ExitKind, errno: i32 },
+    Told {
+        message: String,
+        kind: ExitKind,
+        errno: i32,
+    },
     /// A node is not in memory: drop the lock, read it, try again. Never leaves `pool`.
     #[error("node {0} is not in memory")]
     Miss(u64),
@@ -75,11 +85,17 @@ impl Error {
         if source.raw_os_error() == Some(libc::ENOSPC) {
             return Error::NoSpace;
         }
-        Error::Io { what: what.into(), source }
+        Error::Io {
+            what: what.into(),
+            source,
+        }
     }
 
     pub fn corrupt(place: impl Into<String>, what: impl Into<String>) -> Error {
-        Error::Corrupt { place: place.into(), what: what.into() }
+        Error::Corrupt {
+            place: place.into(),
+            what: what.into(),
+        }
     }
 
     /// The errno the kernel is told.

@@ -61,14 +61,20 @@ impl Time {
 impl From<std::time::SystemTime> for Time {
     fn from(t: std::time::SystemTime) -> Time {
         match t.duration_since(std::time::UNIX_EPOCH) {
-            Ok(d) => Time { sec: d.as_secs() as i64, nsec: d.subsec_nanos() },
+            Ok(d) => Time {
+                sec: d.as_secs() as i64,
+                nsec: d.subsec_nanos(),
+            },
             Err(e) => {
                 let d = e.duration();
                 let (sec, nsec) = (d.as_secs() as i64, d.subsec_nanos());
                 if nsec == 0 {
                     Time { sec: -sec, nsec: 0 }
                 } else {
-                    Time { sec: -sec - 1, nsec: 1_000_000_000 - nsec }
+                    Time {
+                        sec: -sec - 1,
+                        nsec: 1_000_000_000 - nsec,
+                    }
                 }
             }
         }

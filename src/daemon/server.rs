@@ -227,6 +227,10 @@ impl Server {
                 return;
             }
         };
+        // On its way out: without a greeting the client goes to the next daemon.
+        if (self.state.draining() || self.state.stop_asked()) && self.state.mounts.count() == 0 {
+            return;
+        }
         if let Err(e) = self.admit(stream) {
             log::warn!("a client was turned away: {e}");
         }

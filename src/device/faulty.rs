@@ -81,11 +81,20 @@ impl Machine {
     }
 
     fn with(disks: Vec<Disk>) -> Arc<Machine> {
-        Arc::new(Machine { state: Mutex::new(State { disks, ..State::default() }) })
+        Arc::new(Machine {
+            state: Mutex::new(State {
+                disks,
+                ..State::default()
+            }),
+        })
     }
 
     pub fn device(self: &Arc<Self>, disk: usize, name: &str) -> Arc<FaultyDevice> {
-        Arc::new(FaultyDevice { machine: self.clone(), disk, name: name.to_string() })
+        Arc::new(FaultyDevice {
+            machine: self.clone(),
+            disk,
+            name: name.to_string(),
+        })
     }
 
     /// Calls so far, on all disks; the next one has this number.
@@ -152,7 +161,10 @@ impl Machine {
     pub fn replay_part(&self, event: &Event, bytes: usize) {
         if let What::Write(offset, data) = &event.what {
             let part = data[..bytes.min(data.len())].into();
-            self.replay(&Event { disk: event.disk, what: What::Write(*offset, part) });
+            self.replay(&Event {
+                disk: event.disk,
+                what: What::Write(*offset, part),
+            });
         }
     }
 
@@ -248,9 +260,8 @@ impl FaultyDevice {
         }
         if let Some(space) = state.space {
             let more = match &what {
-                What::Write(offset, bytes) => {
-                    state.disks[self.disk].missing(&(*offset..offset.saturating_add(bytes.len() as u64)))
-                }
+                What::Write(offset, bytes) => state.disks[self.disk]
+                    .missing(&(*offset..offset.saturating_add(bytes.len() as u64))),
                 What::Reserve(len) => state.disks[self.disk].missing_to(*len),
                 _ => 0,
             };
@@ -264,7 +275,10 @@ impl FaultyDevice {
         }
         perform(&mut state.disks[self.disk], &what, garbage);
         if let Some(journal) = &mut state.journal {
-            journal.push(Event { disk: self.disk, what });
+            journal.push(Event {
+                disk: self.disk,
+                what,
+            });
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::touched::Touched;
 use super::workers::later;
 use crate::base::{Ino, Result};
 use crate::fs::{Attr, Cred, Fs, SetAttr};
-use fuser::{Errno, Generation, INodeNo, Notifier, ReplyData, ReplyEmpty, ReplyEntry, Request};
+use fuser::{Errno, Generation, INodeNo, Notifier, ReplyData, ReplyEntry, Request};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -204,25 +204,6 @@ impl Door {
             (Err(e), None) => log::error!("read of inode {ino}, already answered: {e}"),
         }
         None
-    }
-
-    pub fn sync(&self, request: Kind, ino: Ino, reply: ReplyEmpty) {
-        let run = || {
-            if self.sealed {
-                Ok(())
-            } else {
-                self.fs.fsync(ino)
-            }
-        };
-        answer(request, ino, reply, run, |reply, ()| reply.ok());
-    }
-
-    /// Bytes that went back to the host.
-    pub fn trim(&self) -> Result<u64> {
-        let pool = self.fs.volume().pool();
-        let before = pool.status()?.data.real;
-        pool.checkpoint()?;
-        Ok(before.saturating_sub(pool.status()?.data.real))
     }
 
     /// An access ACL set by someone outside the file's group takes setgid with it; the kernel's flag for that comes

@@ -3,12 +3,12 @@
 //! Node ids are inode numbers. There are no open files here: OPEN and OPENDIR are answered once with ENOSYS, after
 //! which the kernel asks no more, and CREATE too, so that the kernel makes files with MKNOD and owes us no RELEASE.
 
-use super::answer::{answer, guarded, refuse};
-use super::convert::{FOREVER, Show, from_request, from_request_or_now, kind};
+use super::answer::{answer, guarded};
+use super::convert::{FOREVER, Show, from_request, from_request_or_now};
 use super::counters::Request as Kind;
 use super::door::Door;
 use crate::base::{Error, Result};
-use crate::fs::{Fallocate, RenameFlags, Seek, SetAttr, XattrSet};
+use crate::fs::{RenameFlags, SetAttr, XattrSet};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
     InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyCreate, ReplyData,
@@ -27,8 +27,9 @@ use std::time::SystemTime;
 const MAX_IO: u32 = 1 << 20;
 /// Requests without a waiting program (readahead, writeback) that the kernel keeps with us at a time.
 const BACKGROUND: u16 = 64;
-/// Answered in one COPY_FILE_RANGE; the caller asks for the rest.
-const MAX_COPY: u64 = 1 << 30;
+/// The ioctl(2) of fstrim(8), and the bytes of its struct fstrim_range.
+const FITRIM: u32 = 0xc018_5879;
+const FSTRIM_RANGE: usize = 24;
 /// Shrinking a file by more than this is left to a worker.
 const MUCH: u64 = 64 << 20;
 
@@ -424,7 +425,7 @@ impl Filesystem for Handle {
         reply: ReplyEmpty,
     ) {
         let door = self.count(Kind::Fsync);
-        door.later(move |door| door.sync(Kind::Fsync, ino.0, reply));
+        door.sync(Kind::Fsync, ino.0, reply);
     }
 
     fn fsyncdir(
@@ -436,7 +437,7 @@ impl Filesystem for Handle {
         reply: ReplyEmpty,
     ) {
         let door = self.count(Kind::Fsyncdir);
-        door.later(move |door| door.sync(Kind::Fsyncdir, ino.0, reply));
+        door.sync(Kind::Fsyncdir, ino.0, reply);
     }
 
     fn readdir(
@@ -445,26 +446,9 @@ impl Filesystem for Handle {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        let door = self.count(Kind::Readdir);
-        door.will_be_read(ino.0);
-        let mut any = false;
-        let read = guarded(|| {
-            door.fs.readdir(ino.0, offset, false, &mut |e, _| {
-                let Some(kind) = kind(e.kind) else {
-                    return true;
-                };
-                let full = reply.add(INodeNo(e.ino), e.cookie, kind, OsStr::from_bytes(&e.name));
-                any |= !full;
-                !full
-            })
-        });
-        match read {
-            // What came before the error is good; the next request meets it.
-            Err(e) if !any => refuse(Kind::Readdir, ino.0, reply, &e),
-            _ => reply.ok(),
-        }
+        self.count(Kind::Readdir).list(ino.0, offset, reply);
     }
 
     fn readdirplus(
@@ -473,46 +457,10 @@ impl Filesystem for Handle {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let door = self.count(Kind::Readdirplus);
-        door.will_be_read(ino.0);
-        let (mut any, mut bad) = (false, None);
-        let show = door.show();
-        let read = guarded(|| {
-            door.fs.readdir(ino.0, offset, true, &mut |e, attr| {
-                let shown = match attr
-                    .ok_or(Error::Posix(libc::EIO))
-                    .and_then(|a| show.attr(a))
-                {
-                    Ok(shown) => shown,
-                    Err(e) => {
-                        bad = Some(e);
-                        return false;
-                    }
-                };
-                let full = reply.add(
-                    INodeNo(e.ino),
-                    e.cookie,
-                    OsStr::from_bytes(&e.name),
-                    &FOREVER,
-                    &shown,
-                    Generation(0),
-                );
-                any |= !full;
-                // The kernel takes no note of these two.
-                if let (false, Some(attr), false) =
-                    (full, attr, matches!(e.name.as_slice(), b"." | b".."))
-                {
-                    door.told(attr);
-                }
-                !full
-            })
-        });
-        match read.and_then(|()| bad.map_or(Ok(()), Err)) {
-            Err(e) if !any => refuse(Kind::Readdirplus, ino.0, reply, &e),
-            _ => reply.ok(),
-        }
+        self.count(Kind::Readdirplus)
+            .list_with_attrs(ino.0, offset, reply);
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -628,25 +576,8 @@ impl Filesystem for Handle {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let door = self.count(Kind::Fallocate);
-        door.later(move |door| {
-            let run = || {
-                let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
-                let how = match mode & !libc::FALLOC_FL_KEEP_SIZE {
-                    0 => Fallocate::Allocate { keep_size },
-                    libc::FALLOC_FL_PUNCH_HOLE if keep_size => Fallocate::PunchHole,
-                    libc::FALLOC_FL_ZERO_RANGE => Fallocate::ZeroRange { keep_size },
-                    _ => return Err(Error::Posix(libc::EOPNOTSUPP)),
-                };
-                let end = offset
-                    .checked_add(length)
-                    .ok_or(Error::Posix(libc::EFBIG))?;
-                door.fs.fallocate(ino.0, offset..end, how)?;
-                door.touched.changed(ino.0);
-                Ok(())
-            };
-            answer(Kind::Fallocate, ino.0, reply, run, |reply, ()| reply.ok());
-        });
+        self.count(Kind::Fallocate)
+            .allocate(ino.0, offset, length, mode, reply);
     }
 
     fn lseek(
@@ -658,30 +589,7 @@ impl Filesystem for Handle {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let door = self.count(Kind::Lseek);
-        let ino = ino.0;
-        let (offset, what) = match (u64::try_from(offset), whence) {
-            (Ok(offset), libc::SEEK_DATA) => (offset, Seek::Data),
-            (Ok(offset), libc::SEEK_HOLE) => (offset, Seek::Hole),
-            (Err(_), libc::SEEK_DATA | libc::SEEK_HOLE) => return reply.error(Errno::ENXIO),
-            // The kernel does the others itself.
-            _ => return reply.error(Errno::EINVAL),
-        };
-        let seek = move |door: &Door, reply: ReplyLseek| {
-            let run = || {
-                i64::try_from(door.fs.seek(ino, offset, what)?)
-                    .map_err(|_| Error::Posix(libc::EOVERFLOW))
-            };
-            answer(Kind::Lseek, ino, reply, run, |reply, at| reply.offset(at));
-        };
-        if !door.writeback.load(Ordering::Relaxed) {
-            return seek(door, reply);
-        }
-        // The kernel does not flush before it asks, and what it still keeps would look like a hole.
-        door.later(move |door| {
-            door.flush(ino, offset);
-            seek(door, reply);
-        });
+        self.count(Kind::Lseek).seek(ino.0, offset, whence, reply);
     }
 
     fn copy_file_range(
@@ -697,23 +605,8 @@ impl Filesystem for Handle {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let door = self.count(Kind::CopyFileRange);
-        door.later(move |door| {
-            let run = || {
-                let copied = door.fs.copy_range(
-                    ino_in.0,
-                    offset_in,
-                    ino_out.0,
-                    offset_out,
-                    len.min(MAX_COPY),
-                )?;
-                door.touched.changed(ino_out.0);
-                u32::try_from(copied).map_err(|_| Error::Posix(libc::EIO))
-            };
-            answer(Kind::CopyFileRange, ino_in.0, reply, run, |reply, n| {
-                reply.written(n)
-            });
-        });
+        let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
+        self.count(Kind::CopyFileRange).copy(from, to, len, reply);
     }
 
     fn ioctl(
@@ -728,29 +621,13 @@ impl Filesystem for Handle {
         reply: ReplyIoctl,
     ) {
         let door = self.count(Kind::Ioctl);
-        // struct fstrim_range { u64 start, len, minlen }: `len` comes back as what was given back.
-        const FITRIM: u32 = 0xc018_5879;
-        if cmd != FITRIM || in_data.len() != 24 || out_size != 24 {
+        if cmd != FITRIM || in_data.len() != FSTRIM_RANGE || out_size as usize != FSTRIM_RANGE {
             return reply.error(Errno::ENOTTY);
         }
         if req.uid() != 0 && req.uid() != rustix::process::geteuid().as_raw() {
             return reply.error(Errno::EPERM);
         }
-        let mut range = in_data.to_vec();
-        door.later(move |door| {
-            answer(
-                Kind::Ioctl,
-                ino.0,
-                reply,
-                || door.trim(),
-                |reply, given_back| {
-                    if let Some(len) = range.get_mut(8..16) {
-                        len.copy_from_slice(&given_back.to_ne_bytes());
-                    }
-                    reply.ioctl(0, &range);
-                },
-            );
-        });
+        door.trim(ino.0, in_data.to_vec(), reply);
     }
 }
 

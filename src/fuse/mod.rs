@@ -12,11 +12,13 @@ mod door;
 mod fusermount;
 mod handle;
 mod known;
+mod list;
 pub mod mount;
 pub mod mountinfo;
 pub mod options;
 mod resident;
 pub mod serve;
+mod slow;
 mod touched;
 mod workers;
 

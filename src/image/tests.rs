@@ -189,7 +189,9 @@ fn broken_compression_is_told_apart() {
 
 #[test]
 fn a_pump_whose_listener_goes_away_ends() {
-    struct Endless(Arc<()>);
+    struct Endless {
+        _alive: Arc<()>,
+    }
     impl Read for Endless {
         fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
             Ok(buf.len())
@@ -197,7 +199,9 @@ fn a_pump_whose_listener_goes_away_ends() {
     }
     let alive = Arc::new(());
     let mut pump = Pump::start(
-        Box::new(Endless(alive.clone())),
+        Box::new(Endless {
+            _alive: alive.clone(),
+        }),
         Algorithm::Sha256,
         Algorithm::Sha256,
     )

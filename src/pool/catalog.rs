@@ -96,7 +96,10 @@ impl VolumeItem {
             sealed: h[1] & 1 != 0,
             building: h[1] & 2 != 0,
             removing: h[1] & 4 != 0,
-            created: Time { nsec: u32::from_le_bytes([h[4], h[5], h[6], h[7]]) % 1_000_000_000, sec: long(h, 8) as i64 },
+            created: Time {
+                nsec: u32::from_le_bytes([h[4], h[5], h[6], h[7]]) % 1_000_000_000,
+                sec: long(h, 8) as i64,
+            },
             source: long(h, 16),
             limit: long(h, 24),
             name: String::from_utf8(name.to_vec()).map_err(|_| bad())?,
@@ -121,13 +124,21 @@ impl VolumeItem {
 }
 
 fn long(b: &[u8], at: usize) -> u64 {
-    b.get(at..).and_then(|s| s.first_chunk::<8>()).map_or(0, |v| u64::from_le_bytes(*v))
+    b.get(at..)
+        .and_then(|s| s.first_chunk::<8>())
+        .map_or(0, |v| u64::from_le_bytes(*v))
 }
 
 impl RootItem {
     pub fn encode(&self) -> Vec<u8> {
         let mut b = Vec::with_capacity(ROOT_LEN);
-        for v in [self.root, self.blocks, self.inodes, self.next_ino, self.next_vchunk] {
+        for v in [
+            self.root,
+            self.blocks,
+            self.inodes,
+            self.next_ino,
+            self.next_vchunk,
+        ] {
             b.extend_from_slice(&v.to_le_bytes());
         }
         b.resize(ROOT_LEN, 0);
@@ -136,9 +147,18 @@ impl RootItem {
 
     pub fn decode(b: &[u8]) -> Result<RootItem> {
         if b.len() < ROOT_LEN {
-            return Err(Error::corrupt("the catalog", "a volume's root cannot be read"));
+            return Err(Error::corrupt(
+                "the catalog",
+                "a volume's root cannot be read",
+            ));
         }
-        Ok(RootItem { root: long(b, 0), blocks: long(b, 8), inodes: long(b, 16), next_ino: long(b, 24), next_vchunk: long(b, 32) })
+        Ok(RootItem {
+            root: long(b, 0),
+            blocks: long(b, 8),
+            inodes: long(b, 16),
+            next_ino: long(b, 24),
+            next_vchunk: long(b, 32),
+        })
     }
 }
 
@@ -166,7 +186,9 @@ pub(super) fn volume_item(r: &dyn Read, id: VolumeId) -> Result<VolumeItem> {
 }
 
 pub(super) fn root_item(r: &dyn Read, id: VolumeId) -> Result<Option<RootItem>> {
-    r.get(&root_key(id))?.map(|b| RootItem::decode(&b)).transpose()
+    r.get(&root_key(id))?
+        .map(|b| RootItem::decode(&b))
+        .transpose()
 }
 
 /// Names and blob names are found by a keyed hash in the key's offset; equal hashes take the next slot.
@@ -188,10 +210,14 @@ pub(super) enum Found {
 pub(super) fn find_name(r: &dyn Read, hash_key: &[u8; 16], name: &str) -> Result<Found> {
     let base = hash(hash_key, name.as_bytes()) & !(SLOTS - 1);
     let from = Key::new(0, kind::NAME, base);
-    let to = Key::new(0, kind::NAME, base | (SLOTS - 1)).successor().unwrap_or(Key::MAX);
+    let to = Key::new(0, kind::NAME, base | (SLOTS - 1))
+        .successor()
+        .unwrap_or(Key::MAX);
     let (mut found, mut free) = (None, base);
     r.scan(&from, &to, &mut |k, v| {
-        if v.split_at_checked(8).is_some_and(|(_, n)| n == name.as_bytes()) {
+        if v.split_at_checked(8)
+            .is_some_and(|(_, n)| n == name.as_bytes())
+        {
             found = Some(Found::At(*k, VolumeId(long(v, 0))));
             return Ok(ControlFlow::Break(()));
         }
@@ -238,22 +264,41 @@ fn blob_head(v: &[u8]) -> Option<(&[u8], usize, &[u8])> {
 }
 
 /// The offset of the blob's part 0 and its parts' number, or the offset it would get.
-pub(super) fn find_blob(r: &dyn Read, hash_key: &[u8; 16], id: VolumeId, name: &str) -> Result<(u64, Option<Vec<u8>>)> {
+pub(super) fn find_blob(
+    r: &dyn Read,
+    hash_key: &[u8; 16],
+    id: VolumeId,
+    name: &str,
+) -> Result<(u64, Option<Vec<u8>>)> {
     let base = hash(hash_key, name.as_bytes()) & !((BLOB_SLOTS << PART_BITS) - 1);
     for slot in 0..BLOB_SLOTS {
         let offset = base | slot << PART_BITS;
         match r.get(&Key::new(id.0, kind::BLOB, offset))? {
             None => return Ok((offset, None)),
-            Some(v) if blob_head(&v).is_some_and(|(n, _, _)| n == name.as_bytes()) => return Ok((offset, Some(v))),
+            Some(v) if blob_head(&v).is_some_and(|(n, _, _)| n == name.as_bytes()) => {
+                return Ok((offset, Some(v)));
+            }
             Some(_) => {}
         }
     }
     Err(Error::NoSpace)
 }
 
-pub(super) fn read_blob(r: &dyn Read, hash_key: &[u8; 16], id: VolumeId, name: &str) -> Result<Option<Vec<u8>>> {
-    let (offset, Some(head)) = find_blob(r, hash_key, id, name)? else { return Ok(None) };
-    let bad = || Error::corrupt("the catalog", format!("blob '{name}' of volume {id} is incomplete"));
+pub(super) fn read_blob(
+    r: &dyn Read,
+    hash_key: &[u8; 16],
+    id: VolumeId,
+    name: &str,
+) -> Result<Option<Vec<u8>>> {
+    let (offset, Some(head)) = find_blob(r, hash_key, id, name)? else {
+        return Ok(None);
+    };
+    let bad = || {
+        Error::corrupt(
+            "the catalog",
+            format!("blob '{name}' of volume {id} is incomplete"),
+        )
+    };
     let (_, total, first) = blob_head(&head).ok_or_else(bad)?;
     if total > BLOB_MAX {
         return Err(bad());
@@ -263,7 +308,15 @@ pub(super) fn read_blob(r: &dyn Read, hash_key: &[u8; 16], id: VolumeId, name: &
     let to = Key::new(id.0, kind::BLOB, offset + (1 << PART_BITS));
     r.scan(&from, &to, &mut |_, v| {
         bytes.extend_from_slice(v);
-        Ok(if bytes.len() > total { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if bytes.len() > total {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     })?;
-    if bytes.len() == total { Ok(Some(bytes)) } else { Err(bad()) }
+    if bytes.len() == total {
+        Ok(Some(bytes))
+    } else {
+        Err(bad())
+    }
 }

@@ -11,19 +11,27 @@ use crate::tree::{Change, Key, Read, Refers, Tree, kind};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
+/// Hears of a key and its values in the one tree and in the other.
+pub type EachDifference<'a> = &'a mut dyn FnMut(&Key, Option<&[u8]>, Option<&[u8]>) -> Result<()>;
+
 /// One space's counts as they were.
 struct Counts(HashMap<u64, Vec<u8>>);
 
 impl Counts {
     fn copy(space: &Space) -> Counts {
         let pages = space.limit().div_ceil(Space::PER_PAGE);
-        Counts((0..pages).filter_map(|p| Some((p, space.page(p)?))).collect())
+        Counts(
+            (0..pages)
+                .filter_map(|p| Some((p, space.page(p)?)))
+                .collect(),
+        )
     }
 
     fn get(&self, i: u64) -> u32 {
         let at = (i % Space::PER_PAGE) as usize * 4;
         let page = self.0.get(&(i / Space::PER_PAGE));
-        page.and_then(|p| p.get(at..)?.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b))
+        page.and_then(|p| p.get(at..)?.first_chunk::<4>())
+            .map_or(0, |b| u32::from_le_bytes(*b))
     }
 
     fn each(&self, mut f: impl FnMut(u64, u32)) {
@@ -108,13 +116,18 @@ impl Pool {
                     self.nodes.load(addr)?;
                 }
                 Err(e @ Error::Corrupt { .. }) => {
-                    return Ok(CheckReport { problems: vec![e.to_string()], ..Default::default() });
+                    return Ok(CheckReport {
+                        problems: vec![e.to_string()],
+                        ..Default::default()
+                    });
                 }
                 roots => {
                     let roots = roots?;
                     let counts = (Counts::copy(&self.node_space), Counts::copy(&self.chunks));
                     for (addr, _) in &roots {
-                        self.node_space.add(*addr, 1).map_err(|e| Error::corrupt("the reference counts", e.to_string()))?;
+                        self.node_space
+                            .add(*addr, 1)
+                            .map_err(|e| Error::corrupt("the reference counts", e.to_string()))?;
                         pinned.push(*addr);
                     }
                     let tables = self.tables.lock();
@@ -127,8 +140,16 @@ impl Pool {
                 }
             }
         };
-        let mut walk = Walk { pool: self, nodes: HashMap::new(), chunks: HashMap::new(), report: CheckReport::default() };
-        walk.report.volumes = walk_roots.iter().filter(|(_, w)| w.starts_with("volume")).count() as u64;
+        let mut walk = Walk {
+            pool: self,
+            nodes: HashMap::new(),
+            chunks: HashMap::new(),
+            report: CheckReport::default(),
+        };
+        walk.report.volumes = walk_roots
+            .iter()
+            .filter(|(_, w)| w.starts_with("volume"))
+            .count() as u64;
         for (addr, whose) in &walk_roots {
             walk.refer(*addr, whose, progress);
         }
@@ -138,7 +159,10 @@ impl Pool {
         // Address 0 is taken for good.
         *walk.nodes.entry(0).or_insert(0) += 1;
         self.unpin(&pinned)?;
-        let (nodes, chunks) = (std::mem::take(&mut walk.nodes), std::mem::take(&mut walk.chunks));
+        let (nodes, chunks) = (
+            std::mem::take(&mut walk.nodes),
+            std::mem::take(&mut walk.chunks),
+        );
         walk.report.chunks = chunks.len() as u64;
         compare(&mut walk, "node", &nodes, &node_counts);
         compare(&mut walk, "chunk", &chunks, &chunk_counts);
@@ -151,8 +175,11 @@ impl Pool {
         if catalog.root != 0 {
             roots.push((catalog.root, "the catalog".to_string()));
         }
-        let open: HashMap<VolumeId, NodeAddr> =
-            self.cores().iter().map(|c| (c.id, c.tree.read().root)).collect();
+        let open: HashMap<VolumeId, NodeAddr> = self
+            .cores()
+            .iter()
+            .map(|c| (c.id, c.tree.read().root))
+            .collect();
         let snapshot = catalog.at(&self.nodes);
         let mut volumes = Vec::new();
         snapshot.scan(&Key::MIN, &Key::MAX, &mut |k, v| {
@@ -194,10 +221,14 @@ impl Pool {
                 let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
                 for addr in counts.keys() {
                     let key = catalog::dead_key(*addr);
-                    let old = tree.at(&self.nodes).get(&key)?.map_or(0, |v| super::reclaim::count(&v));
+                    let old = tree
+                        .at(&self.nodes)
+                        .get(&key)?
+                        .map_or(0, |v| super::reclaim::count(&v));
                     changes.insert(key, Some((old + 1).to_le_bytes().to_vec()));
                 }
-                tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes).map(drop)
+                tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes)
+                    .map(drop)
             };
             match put() {
                 Err(Error::Miss(addr)) => {
@@ -215,7 +246,8 @@ impl Pool {
                             log::error!("node {addr}: {e}");
                         }
                     }
-                    self.touched.store(true, std::sync::atomic::Ordering::SeqCst);
+                    self.touched
+                        .store(true, std::sync::atomic::Ordering::SeqCst);
                     self.wake();
                     return Ok(());
                 }
@@ -224,12 +256,7 @@ impl Pool {
     }
 
     /// Keys that differ between two volumes' trees, with both values.
-    pub fn diff(
-        &self,
-        a: VolumeId,
-        b: VolumeId,
-        each: &mut dyn FnMut(&Key, Option<&[u8]>, Option<&[u8]>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn diff(&self, a: VolumeId, b: VolumeId, each: EachDifference<'_>) -> Result<()> {
         let _no_checkpoint = self.checkpointing.lock();
         let (trees, pinned) = {
             let _g = self.enter_catalog(Need::READ, false)?;
@@ -269,6 +296,8 @@ fn compare(walk: &mut Walk<'_>, what: &str, found: &HashMap<u64, u32>, stored: &
     });
     wrong.sort_unstable();
     for (i, found, stored) in wrong {
-        walk.problem(format!("{what} {i} has {found} references, its count says {stored}"));
+        walk.problem(format!(
+            "{what} {i} has {found} references, its count says {stored}"
+        ));
     }
 }

@@ -103,7 +103,8 @@ impl Pool {
 
         self.nodes.written(&captured.nodes);
         self.log.truncate(captured.superblock.log_pos);
-        self.checkpointed.fetch_max(captured.superblock.log_seq.saturating_sub(1), SeqCst);
+        self.checkpointed
+            .fetch_max(captured.superblock.log_seq.saturating_sub(1), SeqCst);
         {
             // Whoever was inside the gate when something was freed may still be reading it.
             let _everybody_left = self.gate.write();
@@ -114,7 +115,10 @@ impl Pool {
             for r in &captured.freed_chunks {
                 let bytes = r.start * self.chunk_size..r.end * self.chunk_size;
                 if let Err(e) = self.devices.data.discard(bytes) {
-                    log::warn!("discarding freed chunks of {}: {e}", self.devices.data.name());
+                    log::warn!(
+                        "discarding freed chunks of {}: {e}",
+                        self.devices.data.name()
+                    );
                     break;
                 }
             }
@@ -240,15 +244,25 @@ impl Pool {
         }
         let mut out = Vec::new();
         for (which, space) in [&self.chunks, &self.node_space].into_iter().enumerate() {
-            let table = if which == 0 { &tables.chunks } else { &tables.nodes };
+            let table = if which == 0 {
+                &tables.chunks
+            } else {
+                &tables.nodes
+            };
             for page in &done[which] {
-                let bytes = space.page(*page).unwrap_or_else(|| vec![0; Space::PER_PAGE as usize * 4]);
+                let bytes = space
+                    .page(*page)
+                    .unwrap_or_else(|| vec![0; Space::PER_PAGE as usize * 4]);
                 space.clean(*page);
                 out.push((table.pages[*page as usize], NodeKind::Counts, bytes));
             }
             for index in &indexed[which] {
                 let addresses = table.pages.iter().skip(index * PER_INDEX).take(PER_INDEX);
-                out.push((table.index[*index], NodeKind::Index, addresses.flat_map(|a| a.to_le_bytes()).collect()));
+                out.push((
+                    table.index[*index],
+                    NodeKind::Index,
+                    addresses.flat_map(|a| a.to_le_bytes()).collect(),
+                ));
             }
         }
         Ok(out)
@@ -256,14 +270,18 @@ impl Pool {
 
     fn write_captured(&self, captured: &Captured) -> Result<()> {
         let (data, metadata) = (&self.devices.data, &self.devices.metadata);
-        let flush = |d: &Arc<dyn crate::device::Device>| d.sync().map_err(|e| Error::io(format!("flushing {}", d.name()), e));
+        let flush = |d: &Arc<dyn crate::device::Device>| {
+            d.sync()
+                .map_err(|e| Error::io(format!("flushing {}", d.name()), e))
+        };
         flush(data)?;
         for core in self.cores() {
             core.forget_older();
         }
         self.nodes.write(&captured.nodes)?;
         for (addr, kind, body) in &captured.pages {
-            self.nodes.write_page(*addr, *kind, captured.superblock.generation, body)?;
+            self.nodes
+                .write_page(*addr, *kind, captured.superblock.generation, body)?;
         }
         flush(metadata)?;
         captured.superblock.write(&**metadata)?;
@@ -273,7 +291,9 @@ impl Pool {
     /// Forgets volumes that nobody uses and that have nothing to write. Gate held exclusively.
     fn evict(&self) {
         let mut open = self.open.lock();
-        open.retain(|_, o| o.handle.strong_count() > 0 || o.core.changed() || Arc::strong_count(&o.core) > 1);
+        open.retain(|_, o| {
+            o.handle.strong_count() > 0 || o.core.changed() || Arc::strong_count(&o.core) > 1
+        });
     }
 
     /// Preallocates more of the metadata device when fewer than `want` nodes and a reserve are free.

@@ -120,10 +120,14 @@ impl Core {
             for (key, change) in changes {
                 let Some(value) = change else { continue };
                 match key.kind {
-                    kind::INODE => drop(self.next_ino.fetch_max(key.object.saturating_add(1), Relaxed)),
+                    kind::INODE => drop(
+                        self.next_ino
+                            .fetch_max(key.object.saturating_add(1), Relaxed),
+                    ),
                     kind::MAP => {
                         let count = Mapping::decode(value).map_or(1, |m| u64::from(m.count));
-                        self.next_vchunk.fetch_max(key.offset.saturating_add(count), Relaxed);
+                        self.next_vchunk
+                            .fetch_max(key.offset.saturating_add(count), Relaxed);
                     }
                     _ => {}
                 }
@@ -179,7 +183,9 @@ impl Core {
     fn dirtied(&self, range: Range<u64>) {
         let mut dirty = self.dirty.lock();
         match dirty.now.last_mut() {
-            Some(last) if range.start >= last.start && range.start <= last.end => last.end = last.end.max(range.end),
+            Some(last) if range.start >= last.start && range.start <= last.end => {
+                last.end = last.end.max(range.end)
+            }
             _ => dirty.now.push(range),
         }
         if dirty.now.len() > RANGES {
@@ -245,7 +251,10 @@ impl Volume {
 
     /// Bytes of blocks in use by mapping items, and inodes.
     pub fn usage(&self) -> (u64, u64) {
-        (self.core.blocks.load(Relaxed).saturating_mul(BLOCK), self.core.inodes.load(Relaxed))
+        (
+            self.core.blocks.load(Relaxed).saturating_mul(BLOCK),
+            self.core.inodes.load(Relaxed),
+        )
     }
 
     /// A new inode number, never used before in this volume, whatever was rolled back.

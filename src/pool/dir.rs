@@ -15,8 +15,10 @@ use std::sync::Arc;
 /// however the process died. (A file system that was unmounted in between was flushed by that.)
 pub fn boot_identity(dir: &Path) -> Result<[u8; 32]> {
     let path = "/proc/sys/kernel/random/boot_id";
-    let boot = std::fs::read_to_string(path).map_err(|e| Error::io(format!("reading {path}"), e))?;
-    let meta = std::fs::metadata(dir).map_err(|e| Error::io(format!("opening {}", dir.display()), e))?;
+    let boot =
+        std::fs::read_to_string(path).map_err(|e| Error::io(format!("reading {path}"), e))?;
+    let meta =
+        std::fs::metadata(dir).map_err(|e| Error::io(format!("opening {}", dir.display()), e))?;
     let mut id = [0; 32];
     let boot = uuid::Uuid::parse_str(boot.trim()).unwrap_or_default();
     id[..16].copy_from_slice(boot.as_bytes());
@@ -44,8 +46,15 @@ fn take_lock(dir: &Path) -> Result<File> {
         // A courtesy to the reader of the message; whatever stands there is only shown.
         let _ = (&mut file).take(200).read_to_string(&mut holder);
         let holder = holder.lines().next().unwrap_or("").trim().to_string();
-        let holder = if holder.is_empty() { "another process".into() } else { holder };
-        return Err(Error::Locked { place: dir.display().to_string(), holder });
+        let holder = if holder.is_empty() {
+            "another process".into()
+        } else {
+            holder
+        };
+        return Err(Error::Locked {
+            place: dir.display().to_string(),
+            holder,
+        });
     }
     let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
     let line = format!("{} (process {})\n", name.trim(), std::process::id());
@@ -62,12 +71,20 @@ fn devices(dir: &Path, create: bool) -> Result<Devices> {
         if !create && !path.exists() {
             return Err(Error::NotAPool(dir.display().to_string()));
         }
-        let opened = if create && !path.exists() { FileDevice::create(&path) } else { FileDevice::open(&path) };
+        let opened = if create && !path.exists() {
+            FileDevice::create(&path)
+        } else {
+            FileDevice::open(&path)
+        };
         opened
             .map(|d| Arc::new(d) as Arc<dyn crate::device::Device>)
             .map_err(|e| Error::io(format!("opening {}", path.display()), e))
     };
-    Ok(Devices { metadata: device("metadata")?, data: device("data")?, log: device("log")? })
+    Ok(Devices {
+        metadata: device("metadata")?,
+        data: device("data")?,
+        log: device("log")?,
+    })
 }
 
 impl Pool {
@@ -80,14 +97,28 @@ impl Pool {
         }
         let lock = take_lock(dir)?;
         if dir.join(UNFINISHED).symlink_metadata().is_ok() {
-            return Err(Error::NotAPool(format!("{} (its creation was cut short; 'cowfs pool create' does it again)", dir.display())));
+            return Err(Error::NotAPool(format!(
+                "{} (its creation was cut short; 'cowfs pool create' does it again)",
+                dir.display()
+            )));
         }
-        let config = Config { boot: boot_identity(dir)?, ..config };
-        Ok(Opened { pool: Pool::open(devices(dir, false)?, config)?, _lock: lock })
+        let config = Config {
+            boot: boot_identity(dir)?,
+            ..config
+        };
+        Ok(Opened {
+            pool: Pool::open(devices(dir, false)?, config)?,
+            _lock: lock,
+        })
     }
 
     /// Makes a pool directory; `data` and `metadata` elsewhere (a block device) become symbolic links.
-    pub fn create_dir(dir: &Path, format: &Format, data: Option<&Path>, metadata: Option<&Path>) -> Result<()> {
+    pub fn create_dir(
+        dir: &Path,
+        format: &Format,
+        data: Option<&Path>,
+        metadata: Option<&Path>,
+    ) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -104,10 +135,14 @@ impl Pool {
         }
         for name in ["metadata", "data", "log"] {
             if dir.join(name).symlink_metadata().is_ok() {
-                return Err(Error::Exists(format!("{} holds a pool already (it has '{name}')", dir.display())));
+                return Err(Error::Exists(format!(
+                    "{} holds a pool already (it has '{name}')",
+                    dir.display()
+                )));
             }
         }
-        File::create(&unfinished).map_err(|e| Error::io(format!("making {}", unfinished.display()), e))?;
+        File::create(&unfinished)
+            .map_err(|e| Error::io(format!("making {}", unfinished.display()), e))?;
         let made = Pool::fill_dir(dir, format, data, metadata);
         if made.is_err() {
             // Only what this call made: nothing of it was there before.
@@ -123,19 +158,30 @@ impl Pool {
         made
     }
 
-    fn fill_dir(dir: &Path, format: &Format, data: Option<&Path>, metadata: Option<&Path>) -> Result<()> {
+    fn fill_dir(
+        dir: &Path,
+        format: &Format,
+        data: Option<&Path>,
+        metadata: Option<&Path>,
+    ) -> Result<()> {
         for (name, elsewhere) in [("data", data), ("metadata", metadata)] {
             let Some(target) = elsewhere else { continue };
-            let target = std::path::absolute(target).map_err(|e| Error::io(format!("{}", target.display()), e))?;
+            let target = std::path::absolute(target)
+                .map_err(|e| Error::io(format!("{}", target.display()), e))?;
             if !target.exists() {
-                FileDevice::create(&target).map_err(|e| Error::io(format!("making {}", target.display()), e))?;
+                FileDevice::create(&target)
+                    .map_err(|e| Error::io(format!("making {}", target.display()), e))?;
             }
             let link = dir.join(name);
-            symlink(&target, &link).map_err(|e| Error::io(format!("making {}", link.display()), e))?;
+            symlink(&target, &link)
+                .map_err(|e| Error::io(format!("making {}", link.display()), e))?;
         }
         let devices = devices(dir, true)?;
         if super::superblock::Superblock::read(&*devices.metadata).is_ok() {
-            return Err(Error::Exists(format!("{} holds a pool's metadata already", devices.metadata.name())));
+            return Err(Error::Exists(format!(
+                "{} holds a pool's metadata already",
+                devices.metadata.name()
+            )));
         }
         Pool::format(&devices, format)?;
         // The names themselves must be as durable as what they name.

@@ -1,8 +1,8 @@
 //! Durability: marks in the log, and what happens when a flush fails.
 
+use super::Pool;
 use super::core::Core;
 use super::record::{Action, encode};
-use super::Pool;
 use crate::base::{Error, Result, VolumeId};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -16,7 +16,12 @@ impl Pool {
             return self.checkpoint();
         }
         self.refuse_if_failed()?;
-        if core.born_seq() > self.checkpointed.load(SeqCst).max(self.catalog.marked.lock().0) {
+        if core.born_seq()
+            > self
+                .checkpointed
+                .load(SeqCst)
+                .max(self.catalog.marked.lock().0)
+        {
             // The record that made the volume belongs to the catalog, and needs its source as well.
             return self.sync();
         }
@@ -48,7 +53,8 @@ impl Pool {
         };
         if !ranges.is_empty() {
             let data = &self.devices.data;
-            data.sync_ranges(&ranges).map_err(|e| self.fail(Error::io(format!("flushing {}", data.name()), e)))?;
+            data.sync_ranges(&ranges)
+                .map_err(|e| self.fail(Error::io(format!("flushing {}", data.name()), e)))?;
         }
         Ok(seq)
     }

@@ -64,7 +64,13 @@ impl Log {
             device,
             size,
             salt,
-            state: Mutex::new(State { head: pos, seq, tail: pos, reserved: 0, buffer: Vec::new() }),
+            state: Mutex::new(State {
+                head: pos,
+                seq,
+                tail: pos,
+                reserved: 0,
+                buffer: Vec::new(),
+            }),
             writer: Mutex::new(()),
             flusher: Mutex::new(()),
             written: AtomicU64::new(pos),
@@ -116,7 +122,8 @@ impl Log {
     pub fn append_unreserved(&self, payload: &[u8]) -> Option<u64> {
         {
             let s = self.state.lock();
-            if s.head - s.tail + s.reserved + record_size(payload.len()) + MARK_ROOM / 2 > self.size {
+            if s.head - s.tail + s.reserved + record_size(payload.len()) + MARK_ROOM / 2 > self.size
+            {
                 return None;
             }
         }
@@ -143,7 +150,11 @@ impl Log {
         let first = bytes.len().min((self.size - at) as usize);
         let (a, b) = bytes.split_at(first);
         let put = |at, part: &[u8]| {
-            if part.is_empty() { Ok(()) } else { self.device.write_at(at, part) }
+            if part.is_empty() {
+                Ok(())
+            } else {
+                self.device.write_at(at, part)
+            }
         };
         put(at, a)
             .and_then(|()| put(0, b))
@@ -177,7 +188,10 @@ impl Log {
 
     fn refuse_if_failed(&self) -> Result<()> {
         if self.failed.load(Ordering::SeqCst) {
-            return Err(Error::Failed(format!("the log {} has failed", self.device.name())));
+            return Err(Error::Failed(format!(
+                "the log {} has failed",
+                self.device.name()
+            )));
         }
         Ok(())
     }
@@ -210,7 +224,13 @@ impl Log {
 const MARK_ROOM: u64 = 128 << 10;
 
 /// Reads the unbroken chain of records from `pos` on.
-pub(super) fn scan(device: &dyn Device, size: u64, salt: u64, mut pos: u64, mut seq: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+pub(super) fn scan(
+    device: &dyn Device,
+    size: u64,
+    salt: u64,
+    mut pos: u64,
+    mut seq: u64,
+) -> Result<Vec<(u64, Vec<u8>)>> {
     let mut out = Vec::new();
     let start = pos;
     let read = |pos: u64, buf: &mut [u8]| -> Result<()> {
@@ -219,13 +239,23 @@ pub(super) fn scan(device: &dyn Device, size: u64, salt: u64, mut pos: u64, mut 
         let (a, b) = buf.split_at_mut(first);
         device
             .read_at(at, a)
-            .and_then(|()| if b.is_empty() { Ok(()) } else { device.read_at(0, b) })
+            .and_then(|()| {
+                if b.is_empty() {
+                    Ok(())
+                } else {
+                    device.read_at(0, b)
+                }
+            })
             .map_err(|e| Error::io(format!("reading the log {}", device.name()), e))
     };
     loop {
         let mut h = [0; HEADER];
         read(pos, &mut h)?;
-        let word = |at: usize| h.get(at..).and_then(|s| s.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
+        let word = |at: usize| {
+            h.get(at..)
+                .and_then(|s| s.first_chunk::<4>())
+                .map_or(0, |b| u32::from_le_bytes(*b))
+        };
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         let len = word(4) as usize;
         if word(0) != MAGIC || len > RECORD_MAX || long(16) != salt {

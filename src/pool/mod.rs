@@ -16,7 +16,7 @@ mod volumes;
 mod worker;
 
 pub use self::core::Volume;
-pub use dir::{boot_identity, Opened};
+pub use dir::{Opened, boot_identity};
 pub use op::{Entered, Op};
 
 use self::core::Core;
@@ -57,7 +57,13 @@ pub struct Format {
 
 impl Default for Format {
     fn default() -> Format {
-        Format { name: "cowfs".into(), size: 100 << 30, chunk_size: crate::base::CHUNK_MIN, container_size: None, log_size: 32 << 20 }
+        Format {
+            name: "cowfs".into(),
+            size: 100 << 30,
+            chunk_size: crate::base::CHUNK_MIN,
+            container_size: None,
+            log_size: 32 << 20,
+        }
     }
 }
 
@@ -276,7 +282,13 @@ impl Pool {
             let usage = device.usage().unwrap_or_default();
             let total = space.limit().saturating_mul(unit);
             let used = space.used().saturating_mul(unit);
-            SpaceStatus { used, total, available: space.free().saturating_mul(unit), real: usage.real, host_free: usage.host_free }
+            SpaceStatus {
+                used,
+                total,
+                available: space.free().saturating_mul(unit),
+                real: usage.real,
+                host_free: usage.host_free,
+            }
         };
         let mut data = space(&self.chunks, self.chunk_size, &self.devices.data);
         // A sparse file can take no more than its host has.
@@ -284,10 +296,23 @@ impl Pool {
             data.available = data.available.min(data.host_free);
         }
         let mut metadata = space(&self.node_space, NODE as u64, &self.devices.metadata);
-        let most = metadata_limit(self.size()).saturating_mul(NODE as u64).min(self.devices.metadata.capacity());
-        metadata.total = metadata.total.max(most.min(metadata.used.saturating_add(metadata.available).saturating_add(metadata.host_free)));
+        let most = metadata_limit(self.size())
+            .saturating_mul(NODE as u64)
+            .min(self.devices.metadata.capacity());
+        metadata.total = metadata.total.max(
+            most.min(
+                metadata
+                    .used
+                    .saturating_add(metadata.available)
+                    .saturating_add(metadata.host_free),
+            ),
+        );
         metadata.available = metadata.total.saturating_sub(metadata.used);
-        let level = [&data, &metadata].iter().map(|s| level(s)).max().unwrap_or(Level::Ok);
+        let level = [&data, &metadata]
+            .iter()
+            .map(|s| level(s))
+            .max()
+            .unwrap_or(Level::Ok);
         let superblock = self.superblock.lock();
         Ok(Status {
             name: superblock.name.clone(),
@@ -332,11 +357,23 @@ pub struct Need {
 }
 
 impl Need {
-    pub const READ: Need = Need { keys: 0, bytes: 0, frees: false };
+    pub const READ: Need = Need {
+        keys: 0,
+        bytes: 0,
+        frees: false,
+    };
     /// Any namespace operation.
-    pub const SMALL: Need = Need { keys: 24, bytes: 16 << 10, frees: false };
+    pub const SMALL: Need = Need {
+        keys: 24,
+        bytes: 16 << 10,
+        frees: false,
+    };
     /// Any operation that gives space back, in a bounded step.
-    pub const FREE: Need = Need { keys: 64, bytes: 16 << 10, frees: true };
+    pub const FREE: Need = Need {
+        keys: 64,
+        bytes: 16 << 10,
+        frees: true,
+    };
 }
 
 #[cfg(test)]

@@ -74,17 +74,26 @@ const DIRTY_HIGH: usize = 6144;
 impl Pool {
     /// Sets aside what an operation may need; makes room by a checkpoint where there is none.
     pub(super) fn reserve(&self, need: Need, logged: bool) -> Result<Reserved<'_>> {
-        let none = Reserved { pool: self, ring: 0, _nodes: None };
+        let none = Reserved {
+            pool: self,
+            ring: 0,
+            _nodes: None,
+        };
         if need.keys == 0 {
             return Ok(none);
         }
         self.refuse_if_failed()?;
         let payload = 64 + need.keys as usize * (Key::LEN + 5) + need.bytes as usize;
-        let ring = if logged { super::log::record_size(payload) } else { 0 };
+        let ring = if logged {
+            super::log::record_size(payload)
+        } else {
+            0
+        };
         let nodes = 8 + 3 * u64::from(need.keys);
         // A checkpoint puts every changed volume's root into the catalog, and new pages of counts.
         let volumes = self.open.lock().len() as u64 / 8;
-        let floor = volumes + self.tables.lock().pages() + if need.frees { FLOOR_FREES } else { FLOOR };
+        let floor =
+            volumes + self.tables.lock().pages() + if need.frees { FLOOR_FREES } else { FLOOR };
         for attempt in 0.. {
             let seen = self.nodes.generation();
             if self.nodes.dirty() < DIRTY_HIGH || attempt > 0 {
@@ -93,7 +102,11 @@ impl Pool {
                     self.node_space.reserve(nodes, floor)
                 });
                 if n.is_some() && (ring == 0 || self.log.reserve(ring)) {
-                    return Ok(Reserved { pool: self, ring, _nodes: n });
+                    return Ok(Reserved {
+                        pool: self,
+                        ring,
+                        _nodes: n,
+                    });
                 }
                 // What is dead but not yet taken apart may be what is wanted.
                 let more = n.is_none() && attempt > 0 && !need.frees && self.reclaim(64)?;
@@ -125,7 +138,14 @@ impl<'a> Entered<'a> {
         let inside = Inside::enter();
         let pool_gate = pool.gate.read();
         let gate = core.gate.read();
-        Entered { pool, core, _gate: gate, _pool_gate: pool_gate, _reserved: reserved, _inside: inside }
+        Entered {
+            pool,
+            core,
+            _gate: gate,
+            _pool_gate: pool_gate,
+            _reserved: reserved,
+            _inside: inside,
+        }
     }
 
     /// Reads the tree. The closure may run several times (nodes not in memory are read in between).
@@ -142,7 +162,11 @@ impl<'a> Entered<'a> {
 }
 
 impl Pool {
-    pub(super) fn view<T>(&self, core: &Core, mut f: impl FnMut(&dyn Read) -> Result<T>) -> Result<T> {
+    pub(super) fn view<T>(
+        &self,
+        core: &Core,
+        mut f: impl FnMut(&dyn Read) -> Result<T>,
+    ) -> Result<T> {
         loop {
             let tree = core.tree.read();
             let done = f(&tree.at(&self.nodes));
@@ -163,7 +187,11 @@ impl Pool {
     ) -> Result<T> {
         loop {
             let mut tree = core.tree.write();
-            let mut op = Op { tree: *tree, nodes: &self.nodes, changes: BTreeMap::new() };
+            let mut op = Op {
+                tree: *tree,
+                nodes: &self.nodes,
+                changes: BTreeMap::new(),
+            };
             let done = f(&mut op).and_then(|(value, actions)| {
                 if op.changes.is_empty() && actions.is_empty() {
                     return Ok((value, None));
@@ -301,7 +329,12 @@ impl Read for Op<'_> {
         if from >= to {
             return Ok(());
         }
-        if self.changes.range((Bound::Included(from), Bound::Excluded(to))).next().is_none() {
+        if self
+            .changes
+            .range((Bound::Included(from), Bound::Excluded(to)))
+            .next()
+            .is_none()
+        {
             return self.before().scan(from, to, each);
         }
         let mut at = *from;

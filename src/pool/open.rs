@@ -32,10 +32,15 @@ impl Pool {
     pub fn format(devices: &Devices, format: &Format) -> Result<()> {
         let chunk = format.chunk_size;
         if !chunk.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&chunk) {
-            return Err(Error::Invalid(format!("chunk size {chunk} is not a power of two between 64K and 1M")));
+            return Err(Error::Invalid(format!(
+                "chunk size {chunk} is not a power of two between 64K and 1M"
+            )));
         }
         if format.size < 16 * chunk || format.size > 1 << 60 {
-            return Err(Error::Invalid(format!("a pool's size is at least 16 chunks ({} bytes)", 16 * chunk)));
+            return Err(Error::Invalid(format!(
+                "a pool's size is at least 16 chunks ({} bytes)",
+                16 * chunk
+            )));
         }
         if format.log_size < ring::SIZE_MIN || format.log_size > 1 << 40 {
             return Err(Error::Invalid("a pool's log has at least 1M".into()));
@@ -43,11 +48,15 @@ impl Pool {
         let size = format.size.min(devices.data.capacity());
         let most = devices.metadata.capacity().saturating_sub(NODE_BASE) / NODE as u64;
         if most < 128 {
-            return Err(Error::Invalid(format!("{} is too small for metadata", devices.metadata.name())));
+            return Err(Error::Invalid(format!(
+                "{} is too small for metadata",
+                devices.metadata.name()
+            )));
         }
         let nodes = FIRST_NODES.min(most);
         let reserve = |d: &Arc<dyn crate::device::Device>, len| {
-            d.reserve(len).map_err(|e| Error::io(format!("preallocating {}", d.name()), e))
+            d.reserve(len)
+                .map_err(|e| Error::io(format!("preallocating {}", d.name()), e))
         };
         reserve(&devices.metadata, NODE_BASE + nodes * NODE as u64)?;
         reserve(&devices.log, format.log_size)?;
@@ -73,7 +82,8 @@ impl Pool {
         };
         superblock.write(&*devices.metadata)?;
         for d in [&devices.log, &devices.metadata] {
-            d.sync().map_err(|e| Error::io(format!("flushing {}", d.name()), e))?;
+            d.sync()
+                .map_err(|e| Error::io(format!("flushing {}", d.name()), e))?;
         }
         Ok(())
     }
@@ -88,13 +98,17 @@ impl Pool {
             superblock.log_pos,
             superblock.log_seq,
         )?;
-        let end = records.iter().fold(superblock.log_pos, |p, (_, b)| p + ring::record_size(b.len()));
+        let end = records.iter().fold(superblock.log_pos, |p, (_, b)| {
+            p + ring::record_size(b.len())
+        });
         let next_seq = superblock.log_seq + records.len() as u64;
         let salt = u64::from_le_bytes(random()?);
 
         let node_space = Arc::new(Space::new(superblock.nodes));
         let chunk_size = u64::from(superblock.chunk_size);
-        let chunks = Arc::new(Space::new(superblock.size.min(devices.data.capacity()) / chunk_size));
+        let chunks = Arc::new(Space::new(
+            superblock.size.min(devices.data.capacity()) / chunk_size,
+        ));
         let nodes = NodeStore::new(
             devices.metadata.clone(),
             node_space.clone(),
@@ -108,12 +122,23 @@ impl Pool {
         };
         if node_space.refs(0) == 0 {
             // Address 0 means "none" everywhere.
-            node_space.add(0, 1).map_err(|e| Error::corrupt("the reference counts", e.to_string()))?;
+            node_space
+                .add(0, 1)
+                .map_err(|e| Error::corrupt("the reference counts", e.to_string()))?;
         }
-        let root = catalog::RootItem { root: superblock.catalog, ..Default::default() };
+        let root = catalog::RootItem {
+            root: superblock.catalog,
+            ..Default::default()
+        };
         let (clean, boot) = (superblock.clean, superblock.boot);
         let pool = Arc::new(Pool {
-            log: Log::new(devices.log.clone(), superblock.log_size, salt, end, next_seq),
+            log: Log::new(
+                devices.log.clone(),
+                superblock.log_size,
+                salt,
+                end,
+                next_seq,
+            ),
             devices,
             salt,
             chunk_size,
@@ -144,7 +169,11 @@ impl Pool {
             log::info!(
                 "recovering {} records after {}",
                 records.len(),
-                if power_cut { "a power cut" } else { "the death of the process" }
+                if power_cut {
+                    "a power cut"
+                } else {
+                    "the death of the process"
+                }
             );
             pool.replay(records, power_cut)?;
         } else if !clean {
@@ -193,7 +222,12 @@ impl Pool {
         Ok(())
     }
 
-    fn replay_one(&self, owner: VolumeId, changes: &BTreeMap<Key, Change>, actions: &[Action]) -> Result<()> {
+    fn replay_one(
+        &self,
+        owner: VolumeId,
+        changes: &BTreeMap<Key, Change>,
+        actions: &[Action],
+    ) -> Result<()> {
         let mut keep = Vec::new();
         for action in actions {
             if let Action::Clone { source: id, .. } | Action::Drop { volume: id } = action {
@@ -239,7 +273,8 @@ impl Pool {
     fn after_catalog_change(&self, changes: &BTreeMap<Key, Change>) -> Result<()> {
         for (key, change) in changes {
             if let (kind::VOLUME, Some(value)) = (key.kind, change) {
-                self.next_volume.fetch_max(key.object.saturating_add(1), SeqCst);
+                self.next_volume
+                    .fetch_max(key.object.saturating_add(1), SeqCst);
                 let item = catalog::VolumeItem::decode(value)?;
                 if let Some(o) = self.open.lock().get(&VolumeId(key.object)) {
                     o.core.set_item(&item);
@@ -287,7 +322,9 @@ fn load_counts(
             let a = a.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
             if a != 0 {
                 let counts = nodes.read_page(a, NodeKind::Counts)?;
-                space.load_page(page, &counts).map_err(|e| bad(&e.to_string()))?;
+                space
+                    .load_page(page, &counts)
+                    .map_err(|e| bad(&e.to_string()))?;
             }
             table.pages.push(a);
         }

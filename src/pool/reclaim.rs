@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 /// A dead item's value: how many references to the node wait.
 pub(super) fn count(value: &[u8]) -> u64 {
-    value.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b))
+    value
+        .first_chunk::<8>()
+        .map_or(0, |b| u64::from_le_bytes(*b))
 }
 
 impl Pool {
@@ -43,10 +45,18 @@ impl Pool {
         let g = self.enter_catalog(Need::READ, false)?;
         g.view(|r| {
             let mut n = 0;
-            r.scan(&Key::new(0, kind::DEAD, 0), &Key::new(0, kind::DEAD + 1, 0), &mut |_, v| {
-                n += count(v);
-                Ok(if n < most { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) })
-            })?;
+            r.scan(
+                &Key::new(0, kind::DEAD, 0),
+                &Key::new(0, kind::DEAD + 1, 0),
+                &mut |_, v| {
+                    n += count(v);
+                    Ok(if n < most {
+                        std::ops::ControlFlow::Continue(())
+                    } else {
+                        std::ops::ControlFlow::Break(())
+                    })
+                },
+            )?;
             Ok(n)
         })
     }
@@ -60,7 +70,9 @@ impl Pool {
             match stepped {
                 Err(Error::Miss(addr)) => match self.nodes.load(addr) {
                     Err(Error::Corrupt { place, what }) => {
-                        log::error!("reclaiming: {place} is damaged: {what}; its space stays taken");
+                        log::error!(
+                            "reclaiming: {place} is damaged: {what}; its space stays taken"
+                        );
                         self.skip_dead(addr)?;
                     }
                     loaded => loaded?,
@@ -75,8 +87,12 @@ impl Pool {
     fn next_dead(&self, snapshot: &dyn Read) -> Result<Option<(Key, Vec<u8>)>> {
         let mut from = Key::new(0, kind::DEAD, 0);
         loop {
-            let found = snapshot.next(&from)?.filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD);
-            let Some((key, value)) = found else { return Ok(None) };
+            let found = snapshot
+                .next(&from)?
+                .filter(|(k, _)| k.object == 0 && k.kind == kind::DEAD);
+            let Some((key, value)) = found else {
+                return Ok(None);
+            };
             let (now, captured) = &*self.fresh_dead.lock();
             if !now.contains(&key.offset) && !captured.contains(&key.offset) {
                 return Ok(Some((key, value)));
@@ -90,7 +106,9 @@ impl Pool {
 
     fn reclaim_one(&self, tree: &mut Tree) -> Result<bool> {
         let snapshot = tree.at(&self.nodes);
-        let Some((key, value)) = self.next_dead(&snapshot)? else { return Ok(false) };
+        let Some((key, value)) = self.next_dead(&snapshot)? else {
+            return Ok(false);
+        };
         let (addr, waiting) = (key.offset, count(&value));
         let refs = u64::from(self.node_space.refs(addr));
         let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
@@ -123,13 +141,17 @@ impl Pool {
         put(&mut changes, key, waiting.saturating_sub(gone));
         tree.apply(&self.nodes, &self.chunks, self.chunk_size, &changes)?;
         self.catalog.set_changed(true);
-        self.touched.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.touched
+            .store(true, std::sync::atomic::Ordering::SeqCst);
         if last {
             if let Err(e) = Space::drop(&self.node_space, addr, 1) {
                 log::error!("reclaiming node {addr}: {e}; run 'cowfs pool check'");
             }
             self.nodes.discard(addr);
-        } else if !self.node_space.drop_shared(addr, u32::try_from(gone).unwrap_or(u32::MAX)) {
+        } else if !self
+            .node_space
+            .drop_shared(addr, u32::try_from(gone).unwrap_or(u32::MAX))
+        {
             // The others left while we looked: the last reference is ours, and what the node refers
             // to goes with it. It waits again.
             let mut again = BTreeMap::new();

@@ -92,9 +92,17 @@ pub(super) fn decode(payload: &[u8]) -> Option<(u64, Vec<Action>)> {
                 Action::Change(key, Some(value.to_vec()))
             }
             2 => Action::Change(key(&mut rest)?, None),
-            3 => Action::Clone { source: u64(&mut rest)?, target: u64(&mut rest)? },
-            4 => Action::Replace { source: u64(&mut rest)?, target: u64(&mut rest)? },
-            5 => Action::Drop { volume: u64(&mut rest)? },
+            3 => Action::Clone {
+                source: u64(&mut rest)?,
+                target: u64(&mut rest)?,
+            },
+            4 => Action::Replace {
+                source: u64(&mut rest)?,
+                target: u64(&mut rest)?,
+            },
+            5 => Action::Drop {
+                volume: u64(&mut rest)?,
+            },
             6 => {
                 let n = u32(&mut rest)? as usize;
                 if n > rest.len() / 16 {

@@ -76,7 +76,10 @@ fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
 }
 
 fn array<const N: usize>(b: &[u8; SIZE], at: usize) -> [u8; N] {
-    b.get(at..).and_then(|s| s.first_chunk::<N>()).copied().unwrap_or([0; N])
+    b.get(at..)
+        .and_then(|s| s.first_chunk::<N>())
+        .copied()
+        .unwrap_or([0; N])
 }
 
 fn u64_at(b: &[u8; SIZE], at: usize) -> u64 {
@@ -132,21 +135,33 @@ impl Superblock {
         if crc32fast::hash(&zeroed) != u32_at(b, 12) {
             return Ok(None);
         }
-        let version = |found: String, known: String| Error::Version { place: place.into(), found, known };
+        let version = |found: String, known: String| Error::Version {
+            place: place.into(),
+            found,
+            known,
+        };
         if u32_at(b, 8) != VERSION {
             return Err(version(u32_at(b, 8).to_string(), VERSION.to_string()));
         }
         let (ro, incompatible) = (u64_at(b, 24), u64_at(b, 32));
         if ro | incompatible != 0 {
-            return Err(version(format!("{VERSION} with features {:#x}", ro | incompatible), VERSION.to_string()));
+            return Err(version(
+                format!("{VERSION} with features {:#x}", ro | incompatible),
+                VERSION.to_string(),
+            ));
         }
         let corrupt = |what: &str| Error::corrupt(format!("the superblock of {place}"), what);
         let chunk_size = u32_at(b, 120);
-        if !chunk_size.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&u64::from(chunk_size)) {
+        if !chunk_size.is_power_of_two()
+            || !(CHUNK_MIN..=CHUNK_MAX).contains(&u64::from(chunk_size))
+        {
             return Err(corrupt("impossible chunk size"));
         }
         if u32_at(b, 124) as usize != NODE {
-            return Err(version(format!("node size {}", u32_at(b, 124)), format!("{NODE}")));
+            return Err(version(
+                format!("node size {}", u32_at(b, 124)),
+                format!("{NODE}"),
+            ));
         }
         let name_len = usize::from(u16::from_le_bytes(array(b, 200))).min(NAME_MAX);
         let name = String::from_utf8_lossy(b.get(202..202 + name_len).unwrap_or(&[])).into_owned();
@@ -171,10 +186,18 @@ impl Superblock {
             chunk_index: list(CHUNK_INDEX_AT, CHUNK_INDEX),
             node_index: list(NODE_INDEX_AT, NODE_INDEX),
         };
-        if s.nodes > 1 << 40 || s.log_size < super::log::SIZE_MIN || s.log_size > 1 << 40 || s.size > 1 << 60 {
+        if s.nodes > 1 << 40
+            || s.log_size < super::log::SIZE_MIN
+            || s.log_size > 1 << 40
+            || s.size > 1 << 60
+        {
             return Err(corrupt("impossible sizes"));
         }
-        if s.log_pos > 1 << 62 || s.generation > 1 << 62 || s.next_volume > 1 << 62 || s.log_seq > 1 << 62 {
+        if s.log_pos > 1 << 62
+            || s.generation > 1 << 62
+            || s.next_volume > 1 << 62
+            || s.log_seq > 1 << 62
+        {
             return Err(corrupt("impossible counters"));
         }
         Ok(Some(s))
@@ -187,7 +210,9 @@ impl Superblock {
         let mut magic = false;
         for at in SLOTS {
             let mut b = [0; SIZE];
-            device.read_at(at, &mut b).map_err(|e| Error::io(format!("reading {place}"), e))?;
+            device
+                .read_at(at, &mut b)
+                .map_err(|e| Error::io(format!("reading {place}"), e))?;
             magic |= array::<8>(&b, 0) == *MAGIC;
             if let Some(s) = Superblock::decode(&b, &place)?
                 && best.as_ref().is_none_or(|o| s.generation > o.generation)
@@ -197,7 +222,10 @@ impl Superblock {
         }
         match best {
             Some(s) => Ok(s),
-            None if magic => Err(Error::corrupt(format!("the superblock of {place}"), "both copies fail their checksum")),
+            None if magic => Err(Error::corrupt(
+                format!("the superblock of {place}"),
+                "both copies fail their checksum",
+            )),
             None => Err(Error::NotAPool(place)),
         }
     }

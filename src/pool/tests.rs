@@ -18,17 +18,29 @@ struct Disk {
 impl Disk {
     fn new(format: &Format) -> Disk {
         let mem = || Arc::new(MemDevice::new());
-        let disk = Disk { metadata: mem(), data: mem(), log: mem() };
+        let disk = Disk {
+            metadata: mem(),
+            data: mem(),
+            log: mem(),
+        };
         Pool::format(&disk.devices(), format).unwrap();
         disk
     }
 
     fn small() -> Disk {
-        Disk::new(&Format { size: 1 << 30, log_size: 1 << 20, ..Format::default() })
+        Disk::new(&Format {
+            size: 1 << 30,
+            log_size: 1 << 20,
+            ..Format::default()
+        })
     }
 
     fn devices(&self) -> Devices {
-        Devices { metadata: self.metadata.clone(), data: self.data.clone(), log: self.log.clone() }
+        Devices {
+            metadata: self.metadata.clone(),
+            data: self.data.clone(),
+            log: self.log.clone(),
+        }
     }
 
     /// The disk as it is now, as another one: what a crash of the process leaves.
@@ -41,13 +53,24 @@ impl Disk {
     }
 
     fn open(&self, boot: u8) -> Arc<Pool> {
-        let config = Config { boot: [boot; 32], interval: std::time::Duration::ZERO, ..Config::default() };
+        let config = Config {
+            boot: [boot; 32],
+            interval: std::time::Duration::ZERO,
+            ..Config::default()
+        };
         Pool::open(self.devices(), config).unwrap()
     }
 }
 
 fn new(name: &str, source: Option<VolumeId>) -> NewVolume {
-    NewVolume { name: name.into(), kind: Kind::Container, source, limit: None, building: false, sealed: false }
+    NewVolume {
+        name: name.into(),
+        kind: Kind::Container,
+        source,
+        limit: None,
+        building: false,
+        sealed: false,
+    }
 }
 
 fn put(volume: &Volume, key: Key, value: &[u8]) {
@@ -60,7 +83,11 @@ fn put(volume: &Volume, key: Key, value: &[u8]) {
 }
 
 fn get(volume: &Volume, key: Key) -> Option<Vec<u8>> {
-    volume.enter(Need::READ).unwrap().view(|r| r.get(&key)).unwrap()
+    volume
+        .enter(Need::READ)
+        .unwrap()
+        .view(|r| r.get(&key))
+        .unwrap()
 }
 
 fn k(n: u64) -> Key {
@@ -76,7 +103,12 @@ fn clean(pool: &Pool) {
 fn map(volume: &Volume) -> u64 {
     let chunk = volume.chunks().alloc(1).unwrap().start;
     let at = volume.new_vchunks(1);
-    let value = Mapping { chunk, count: 1, used: None }.encode(64 << 10);
+    let value = Mapping {
+        chunk,
+        count: 1,
+        used: None,
+    }
+    .encode(64 << 10);
     put(volume, Key::new(0, kind::MAP, at), &value);
     chunk
 }
@@ -109,13 +141,29 @@ fn superblock_bytes() {
     let mut zeroed = b;
     zeroed[12..16].fill(0);
     assert_eq!(b[12..16], crc32fast::hash(&zeroed).to_le_bytes());
-    for (at, len, first) in [(40, 16, 1), (56, 8, 2), (64, 8, 3), (72, 32, 4), (104, 16, 5), (144, 8, 7), (160, 8, 8), (168, 8, 9), (176, 8, 10), (184, 8, 11), (1024, 8, 12), (2560, 8, 13)] {
+    for (at, len, first) in [
+        (40, 16, 1),
+        (56, 8, 2),
+        (64, 8, 3),
+        (72, 32, 4),
+        (104, 16, 5),
+        (144, 8, 7),
+        (160, 8, 8),
+        (168, 8, 9),
+        (176, 8, 10),
+        (184, 8, 11),
+        (1024, 8, 12),
+        (2560, 8, 13),
+    ] {
         assert_eq!(b[at], first, "offset {at} of {len} bytes");
     }
     for i in (0..b.len()).step_by(7) {
         let mut bad = b;
         bad[i] ^= 0x40;
-        assert!(!matches!(Superblock::decode(&bad, "x"), Ok(Some(_))), "byte {i}");
+        assert!(
+            !matches!(Superblock::decode(&bad, "x"), Ok(Some(_))),
+            "byte {i}"
+        );
     }
 }
 
@@ -125,15 +173,27 @@ fn records_round_trip_and_garbage_is_refused() {
     changes.insert(k(1), Some(b"v".to_vec()));
     changes.insert(k(2), None);
     let actions = vec![
-        Action::Clone { source: 1, target: 2 },
-        Action::Replace { source: 3, target: 4 },
+        Action::Clone {
+            source: 1,
+            target: 2,
+        },
+        Action::Replace {
+            source: 3,
+            target: 4,
+        },
         Action::Drop { volume: 5 },
         Action::Mark(vec![(6, 7)]),
     ];
     let b = record::encode(9, &changes, &actions);
     let (owner, back) = record::decode(&b).unwrap();
     assert_eq!(owner, 9);
-    assert_eq!(back[..2], [Action::Change(k(1), Some(b"v".to_vec())), Action::Change(k(2), None)]);
+    assert_eq!(
+        back[..2],
+        [
+            Action::Change(k(1), Some(b"v".to_vec())),
+            Action::Change(k(2), None)
+        ]
+    );
     assert_eq!(back[2..], actions[..]);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for cut in 0..b.len() {
@@ -149,7 +209,10 @@ fn volumes_are_made_found_renamed_and_removed() {
     let disk = Disk::small();
     let pool = disk.open(1);
     let a = pool.create(&new("a", None)).unwrap();
-    assert!(matches!(pool.create(&new("a", None)), Err(crate::base::Error::Exists(_))));
+    assert!(matches!(
+        pool.create(&new("a", None)),
+        Err(crate::base::Error::Exists(_))
+    ));
     let b = pool.create(&new("b", Some(a.id))).unwrap();
     assert_eq!(pool.volumes().unwrap().len(), 2);
     pool.rename(b.id, "c").unwrap();
@@ -181,7 +244,10 @@ fn clones_share_and_diverge_and_go() {
     pool.checkpoint().unwrap();
     let nodes = pool.node_space.used();
     let b = pool.create(&new("b", Some(a.id))).unwrap();
-    assert!(pool.node_space.used() <= nodes + 1, "a clone copies nothing");
+    assert!(
+        pool.node_space.used() <= nodes + 1,
+        "a clone copies nothing"
+    );
     let vb = pool.volume(b.id).unwrap();
     put(&vb, k(7), b"changed");
     put(&va, k(8), b"other");
@@ -250,7 +316,10 @@ fn the_death_of_the_process_loses_nothing() {
     assert_eq!(get(&vb, k(1)).unwrap(), b"one");
     assert_eq!(get(&vb, k(3)).unwrap(), b"three");
     assert!(va.new_ino() > ino);
-    assert_eq!(pool.blob(a.id, "config").unwrap().unwrap(), vec![7; 100_000]);
+    assert_eq!(
+        pool.blob(a.id, "config").unwrap().unwrap(),
+        vec![7; 100_000]
+    );
     assert!(pool.create(&new("c", None)).unwrap().id > b.id);
 }
 
@@ -272,7 +341,11 @@ fn a_power_cut_keeps_what_was_synced_volume_by_volume() {
     clean(&cut);
     assert_eq!(get(&cut.volume(a.id).unwrap(), k(1)).unwrap(), b"one");
     assert_eq!(get(&cut.volume(a.id).unwrap(), k(2)), None);
-    assert_eq!(get(&cut.volume(b.id).unwrap(), k(1)), None, "b was never synced");
+    assert_eq!(
+        get(&cut.volume(b.id).unwrap(), k(1)),
+        None,
+        "b was never synced"
+    );
     assert!(cut.find("c").unwrap().is_none());
 
     // A new volume's sync takes its making and its source along.
@@ -294,7 +367,10 @@ fn a_power_cut_keeps_what_was_synced_volume_by_volume() {
 fn building_is_not_logged_and_vanishes_unless_finished() {
     let disk = Disk::small();
     let pool = disk.open(1);
-    let building = |name: &str, source| NewVolume { building: true, ..new(name, source) };
+    let building = |name: &str, source| NewVolume {
+        building: true,
+        ..new(name, source)
+    };
     let a = pool.create(&building("a", None)).unwrap();
     let va = pool.volume(a.id).unwrap();
     let before = pool.log.used();
@@ -314,7 +390,10 @@ fn building_is_not_logged_and_vanishes_unless_finished() {
         let crashed = disk.copy().open(boot);
         let info = crashed.find("a").unwrap().unwrap();
         assert!(info.sealed && !info.building);
-        assert_eq!(get(&crashed.volume(b.id).unwrap(), k(499)).unwrap(), [1; 1000]);
+        assert_eq!(
+            get(&crashed.volume(b.id).unwrap(), k(499)).unwrap(),
+            [1; 1000]
+        );
         clean(&crashed);
     }
     assert!(va.sealed());
@@ -327,10 +406,19 @@ fn rollback_brings_content_back_but_not_inode_numbers() {
     let a = pool.create(&new("a", None)).unwrap();
     let va = pool.volume(a.id).unwrap();
     put(&va, k(1), b"old");
-    let s = pool.create(&NewVolume { sealed: true, kind: Kind::Snapshot, ..new("a@s", Some(a.id)) }).unwrap();
+    let s = pool
+        .create(&NewVolume {
+            sealed: true,
+            kind: Kind::Snapshot,
+            ..new("a@s", Some(a.id))
+        })
+        .unwrap();
     put(&va, k(1), b"new");
     let ino = va.new_ino();
-    assert!(matches!(pool.rollback(a.id, s.id), Err(crate::base::Error::Busy(_))));
+    assert!(matches!(
+        pool.rollback(a.id, s.id),
+        Err(crate::base::Error::Busy(_))
+    ));
     drop(va);
     pool.rollback(a.id, s.id).unwrap();
     for pool in [pool.clone(), disk.copy().open(1), disk.copy().open(2)] {
@@ -391,7 +479,10 @@ fn freed_chunks_are_not_used_again_before_their_checkpoint() {
 
 #[test]
 fn random_life_with_crashes() {
-    let seed = std::env::var("COWFS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let seed = std::env::var("COWFS_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1);
     println!("COWFS_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut disk = Disk::small();
@@ -404,7 +495,9 @@ fn random_life_with_crashes() {
         match (rng.random_range(0..1000), any) {
             (0..20, _) | (_, None) if ids.len() < 12 => {
                 let source = any.filter(|_| rng.random_bool(0.8));
-                let info = pool.create(&new(&format!("v{step}"), source.map(VolumeId))).unwrap();
+                let info = pool
+                    .create(&new(&format!("v{step}"), source.map(VolumeId)))
+                    .unwrap();
                 let content = source.map(|s| model[&s].clone()).unwrap_or_default();
                 model.insert(info.id.0, content);
             }
@@ -438,7 +531,13 @@ fn random_life_with_crashes() {
             (_, Some(id)) => {
                 let volume = pool.volume(VolumeId(id)).unwrap();
                 let content = model.get_mut(&id).unwrap();
-                let g = volume.enter(Need { keys: 64, bytes: 128 << 10, frees: false }).unwrap();
+                let g = volume
+                    .enter(Need {
+                        keys: 64,
+                        bytes: 128 << 10,
+                        frees: false,
+                    })
+                    .unwrap();
                 let list: Vec<(u64, Option<Vec<u8>>)> = (0..rng.random_range(1..20))
                     .map(|_| {
                         let len = rng.random_range(0..3000);
@@ -493,13 +592,20 @@ fn random_life_with_crashes() {
     while pool.reclaim(1000).unwrap() {}
     pool.checkpoint().unwrap();
     clean(&pool);
-    assert!(pool.node_space.used() < 24, "{} nodes are left", pool.node_space.used());
+    assert!(
+        pool.node_space.used() < 24,
+        "{} nodes are left",
+        pool.node_space.used()
+    );
 }
 
 #[test]
 fn writers_checkpoints_and_snapshots_in_parallel() {
     let disk = Disk::small();
-    let config = Config { interval: std::time::Duration::from_millis(5), ..Config::default() };
+    let config = Config {
+        interval: std::time::Duration::from_millis(5),
+        ..Config::default()
+    };
     let pool = Pool::open(disk.devices(), config).unwrap();
     let a = pool.create(&new("a", None)).unwrap();
     let va = pool.volume(a.id).unwrap();
@@ -528,7 +634,10 @@ fn writers_checkpoints_and_snapshots_in_parallel() {
         s.spawn(move || {
             for i in 0..40 {
                 let snap = pool
-                    .create(&NewVolume { sealed: true, ..new(&format!("a@{i}"), Some(a.id)) })
+                    .create(&NewVolume {
+                        sealed: true,
+                        ..new(&format!("a@{i}"), Some(a.id))
+                    })
                     .unwrap();
                 let v = pool.volume(snap.id).unwrap();
                 for t in 0..3 {

@@ -13,8 +13,16 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 
 /// Keys and bytes of any one record of the catalog.
-const NEED: Need = Need { keys: 24, bytes: 96 << 10, frees: false };
-const NEED_FREES: Need = Need { keys: 64, bytes: 16 << 10, frees: true };
+const NEED: Need = Need {
+    keys: 24,
+    bytes: 96 << 10,
+    frees: false,
+};
+const NEED_FREES: Need = Need {
+    keys: 64,
+    bytes: 16 << 10,
+    frees: true,
+};
 /// Parts of a blob written or deleted in one record.
 const PARTS: usize = 16;
 
@@ -36,11 +44,19 @@ impl Pool {
         if let Some(o) = self.open.lock().get(&id) {
             return Ok(o.core.clone());
         }
-        let (item, root) =
-            self.view(&self.catalog, |r| Ok((catalog::volume_item(r, id)?, catalog::root_item(r, id)?)))?;
+        let (item, root) = self.view(&self.catalog, |r| {
+            Ok((catalog::volume_item(r, id)?, catalog::root_item(r, id)?))
+        })?;
         let core = Arc::new(Core::new(id, Some(&item), &root.unwrap_or_default()));
         let mut open = self.open.lock();
-        Ok(open.entry(id).or_insert_with(|| Open { core, handle: Weak::new() }).core.clone())
+        Ok(open
+            .entry(id)
+            .or_insert_with(|| Open {
+                core,
+                handle: Weak::new(),
+            })
+            .core
+            .clone())
     }
 
     pub fn volumes(&self) -> Result<Vec<VolumeInfo>> {
@@ -94,8 +110,14 @@ impl Pool {
         }
         let core = self.core(id)?;
         let mut open = self.open.lock();
-        let o = open.entry(id).or_insert_with(|| Open { core, handle: Weak::new() });
-        let handle = o.handle.upgrade().unwrap_or_else(|| Arc::new(Volume::new(self.clone(), o.core.clone())));
+        let o = open.entry(id).or_insert_with(|| Open {
+            core,
+            handle: Weak::new(),
+        });
+        let handle = o
+            .handle
+            .upgrade()
+            .unwrap_or_else(|| Arc::new(Volume::new(self.clone(), o.core.clone())));
         o.handle = Arc::downgrade(&handle);
         drop(open);
         // A removal that began in between has not seen this user.
@@ -106,7 +128,10 @@ impl Pool {
     }
 
     fn in_use(&self, id: VolumeId) -> bool {
-        self.open.lock().get(&id).is_some_and(|o| o.handle.strong_count() > 0)
+        self.open
+            .lock()
+            .get(&id)
+            .is_some_and(|o| o.handle.strong_count() > 0)
     }
 
     /// The last user of a volume has gone.
@@ -127,7 +152,9 @@ impl Pool {
         let g = self.enter_catalog(NEED, true)?;
         let source = new.source.map(|s| self.core(s)).transpose()?;
         if source.as_ref().is_some_and(|s| s.building()) && !new.building {
-            return Err(Error::Busy("a volume that is being imported cannot be cloned yet".into()));
+            return Err(Error::Busy(
+                "a volume that is being imported cannot be cloned yet".into(),
+            ));
         }
         // Exclusively: whole operations only. Held until the clone shares the tree.
         let _whole = source.as_ref().map(|s| s.gate.write());
@@ -152,7 +179,10 @@ impl Pool {
             if new.building {
                 op.put(catalog::leaving_key(id), Vec::new());
             }
-            let clone = new.source.map(|s| Action::Clone { source: s.0, target: id.0 });
+            let clone = new.source.map(|s| Action::Clone {
+                source: s.0,
+                target: id.0,
+            });
             Ok(((), clone.into_iter().collect()))
         })?;
         drop(_whole);
@@ -207,7 +237,11 @@ impl Pool {
                 return Ok(());
             }
             // In the order of ids, as everybody who holds two.
-            let (first, second) = if id < snapshot { (&target, &source) } else { (&source, &target) };
+            let (first, second) = if id < snapshot {
+                (&target, &source)
+            } else {
+                (&source, &target)
+            };
             let _a = first.gate.write();
             let _b = second.gate.write();
             self.update(&self.catalog, |op| {
@@ -218,7 +252,13 @@ impl Pool {
                 catalog::volume_item(op, snapshot)?;
                 // The entry is put again so that the record is not empty of changes.
                 op.put(catalog::volume_key(id), item.encode());
-                Ok(((), vec![Action::Replace { source: snapshot.0, target: id.0 }]))
+                Ok((
+                    (),
+                    vec![Action::Replace {
+                        source: snapshot.0,
+                        target: id.0,
+                    }],
+                ))
             })?;
             drop(g);
         }
@@ -257,10 +297,18 @@ impl Pool {
         let g = self.enter_catalog(Need::READ, false)?;
         g.view(|r| {
             let mut ids = Vec::new();
-            r.scan(&Key::new(0, LEAVING, 0), &Key::new(0, LEAVING + 1, 0), &mut |k, _| {
-                ids.push(VolumeId(k.offset));
-                Ok(if ids.len() < 4096 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
+            r.scan(
+                &Key::new(0, LEAVING, 0),
+                &Key::new(0, LEAVING + 1, 0),
+                &mut |k, _| {
+                    ids.push(VolumeId(k.offset));
+                    Ok(if ids.len() < 4096 {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
+                },
+            )?;
             Ok(ids)
         })
     }
@@ -281,11 +329,18 @@ impl Pool {
                 if self.in_use(id) {
                     return Ok((Some(false), Vec::new()));
                 }
-                let blobs = (Key::new(id.0, kind::BLOB, 0), Key::new(id.0, kind::BLOB + 1, 0));
+                let blobs = (
+                    Key::new(id.0, kind::BLOB, 0),
+                    Key::new(id.0, kind::BLOB + 1, 0),
+                );
                 let mut keys = Vec::new();
                 op.scan(&blobs.0, &blobs.1, &mut |k, _| {
                     keys.push(*k);
-                    Ok(if keys.len() < PARTS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                    Ok(if keys.len() < PARTS {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
                 })?;
                 let more = keys.len() == PARTS;
                 for k in keys {
@@ -312,7 +367,10 @@ impl Pool {
     /// written last: until then the blob is not there.
     pub fn put_blob(&self, id: VolumeId, name: &str, bytes: &[u8]) -> Result<()> {
         if bytes.len() > catalog::BLOB_MAX || name.len() > 255 {
-            return Err(Error::Invalid(format!("blob '{name}' of {} bytes is too large", bytes.len())));
+            return Err(Error::Invalid(format!(
+                "blob '{name}' of {} bytes is too large",
+                bytes.len()
+            )));
         }
         let key = self.hash_key();
         loop {
@@ -324,7 +382,10 @@ impl Pool {
                     return Ok(false);
                 }
                 // From the end, so that what is left is still found.
-                let (from, to) = (Key::new(id.0, kind::BLOB, offset), Key::new(id.0, kind::BLOB, offset + (1 << 16)));
+                let (from, to) = (
+                    Key::new(id.0, kind::BLOB, offset),
+                    Key::new(id.0, kind::BLOB, offset + (1 << 16)),
+                );
                 let mut keys = Vec::new();
                 op.scan(&from, &to, &mut |k, _| {
                     keys.push(*k);
@@ -397,7 +458,9 @@ impl Pool {
         for action in actions {
             match action {
                 Action::Clone { source, target } | Action::Replace { source, target } => {
-                    let Ok(from) = self.opened(*source) else { continue };
+                    let Ok(from) = self.opened(*source) else {
+                        continue;
+                    };
                     let root = from.root_item();
                     if root.root != 0 && self.node_space.add(root.root, 1).is_err() {
                         log::error!("too many clones of volume {source}");
@@ -411,11 +474,19 @@ impl Pool {
                         continue;
                     }
                     let id = VolumeId(*target);
-                    let item = changes.get(&catalog::volume_key(id)).and_then(|c| c.as_ref());
+                    let item = changes
+                        .get(&catalog::volume_key(id))
+                        .and_then(|c| c.as_ref());
                     let item = item.and_then(|b| VolumeItem::decode(b).ok());
                     let core = Arc::new(Core::new(id, item.as_ref(), &root));
                     core.set_changed(true);
-                    self.open.lock().insert(id, Open { core, handle: Weak::new() });
+                    self.open.lock().insert(
+                        id,
+                        Open {
+                            core,
+                            handle: Weak::new(),
+                        },
+                    );
                 }
                 Action::Drop { volume } => {
                     let gone = self.open.lock().remove(&VolumeId(*volume));
@@ -434,7 +505,12 @@ impl Pool {
         let open = self.open.lock();
         open.get(&VolumeId(id))
             .map(|o| o.core.clone())
-            .ok_or_else(|| Error::corrupt("the log", format!("a record names volume {id}, which is not there")))
+            .ok_or_else(|| {
+                Error::corrupt(
+                    "the log",
+                    format!("a record names volume {id}, which is not there"),
+                )
+            })
     }
 
     pub(super) fn born(&self, id: u64, seq: u64) {
@@ -455,17 +531,26 @@ fn portion(r: &dyn Read, from: Key) -> Result<Portion> {
     let mut list: Vec<(VolumeId, VolumeItem, RootItem)> = Vec::new();
     let mut at = from;
     loop {
-        let Some((k, v)) = r.next(&at)? else { return Ok((list, None)) };
+        let Some((k, v)) = r.next(&at)? else {
+            return Ok((list, None));
+        };
         // Skip what is not a volume's own key by jumping to the next possible one.
         let next = match k.kind {
             kind::VOLUME if k.object != 0 => {
                 let id = VolumeId(k.object);
                 let root = catalog::root_item(r, id)?.unwrap_or_default();
                 list.push((id, VolumeItem::decode(&v)?, root));
-                k.object.checked_add(1).map(|o| Key::new(o, kind::VOLUME, 0))
+                k.object
+                    .checked_add(1)
+                    .map(|o| Key::new(o, kind::VOLUME, 0))
             }
-            k_kind if k.object != 0 && k_kind < kind::VOLUME => Some(Key::new(k.object, kind::VOLUME, 0)),
-            _ => k.object.checked_add(1).map(|o| Key::new(o, kind::VOLUME, 0)),
+            k_kind if k.object != 0 && k_kind < kind::VOLUME => {
+                Some(Key::new(k.object, kind::VOLUME, 0))
+            }
+            _ => k
+                .object
+                .checked_add(1)
+                .map(|o| Key::new(o, kind::VOLUME, 0)),
         };
         match next {
             Some(n) => at = n,
@@ -477,7 +562,12 @@ fn portion(r: &dyn Read, from: Key) -> Result<Portion> {
     }
 }
 
-fn remove_name(op: &mut super::Op<'_>, hash_key: &[u8; 16], id: VolumeId, name: &str) -> Result<()> {
+fn remove_name(
+    op: &mut super::Op<'_>,
+    hash_key: &[u8; 16],
+    id: VolumeId,
+    name: &str,
+) -> Result<()> {
     if let Found::At(at, found) = catalog::find_name(op, hash_key, name)?
         && found == id
     {
@@ -485,7 +575,6 @@ fn remove_name(op: &mut super::Op<'_>, hash_key: &[u8; 16], id: VolumeId, name: 
     }
     Ok(())
 }
-
 
 impl Kind {
     pub fn word(self) -> &'static str {

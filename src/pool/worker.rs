@@ -17,7 +17,10 @@ impl Pool {
         }
         let pool = Arc::downgrade(self);
         let interval = self.config.interval;
-        match std::thread::Builder::new().name("cowfs-pool".into()).spawn(move || work(&pool, interval)) {
+        match std::thread::Builder::new()
+            .name("cowfs-pool".into())
+            .spawn(move || work(&pool, interval))
+        {
             Ok(handle) => *self.worker.lock() = Some(handle),
             Err(e) => log::error!("starting the pool's background thread: {e}"),
         }
@@ -64,7 +67,13 @@ fn work(pool: &Weak<Pool>, interval: Duration) {
             log::error!("background work of the pool: {e}");
         }
         // The pool must be able to go while we sleep: a short sleep, then look again.
-        let pause = if more { Duration::from_millis(2) } else { interval.saturating_sub(last.elapsed()).min(Duration::from_secs(1)) };
+        let pause = if more {
+            Duration::from_millis(2)
+        } else {
+            interval
+                .saturating_sub(last.elapsed())
+                .min(Duration::from_secs(1))
+        };
         pool.wait(pause.max(Duration::from_millis(1)));
     }
 }

@@ -35,7 +35,7 @@ impl Earth {
     /// What the update of an operation does.
     fn commit(&self, alloc: &Mutex<Alloc>, taken: &Taken, frees: Option<Range<VBlock>>) {
         let mut freeing = Vec::new();
-        for range in &frees {
+        if let Some(range) = &frees {
             for v in G.vchunks(range) {
                 let (place, n) = G.part(range, v);
                 if n < G.blocks {

@@ -246,7 +246,7 @@ fn wrong_digests_missing_and_cut_blobs() {
     }
     // Nothing of those attempts was kept, so this one is whole.
     let wrong_diff = {
-        let other = vec![layers_in[0].clone(), Tar::new().file("c", b"1").bytes()];
+        let other = [layers_in[0].clone(), Tar::new().file("c", b"1").bytes()];
         let mut files = docker(&layers_in, Packed::Plain);
         files.retain(|(name, _)| name != "1/layer.tar");
         files.push(("1/layer.tar".into(), other[1].clone()));

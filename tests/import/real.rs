@@ -4,6 +4,7 @@ use crate::compare::differences;
 use crate::roots::make_tree;
 use crate::support::*;
 use cowfs::image::{Source, import};
+use cowfs::pool::{Config, Pool};
 use std::path::Path;
 use std::process::Command;
 
@@ -97,6 +98,7 @@ fn gnu_tar_in_all_its_formats() {
         }
         assert_eq!(found, Vec::<String>::new(), "{flags:?}");
         assert_clean(&pool);
+        pool.close().unwrap();
     }
 }
 
@@ -108,7 +110,14 @@ fn given_images() {
     let list = std::env::var("COWFS_TEST_IMAGES").expect("COWFS_TEST_IMAGES is not set");
     for pair in list.split(':') {
         let (archive, dir) = pair.split_once('=').expect("ARCHIVE=DIR");
-        let pool = pool();
+        let dir_of_pool = tempfile::tempdir().unwrap();
+        let format = cowfs::pool::Format {
+            size: 20 << 30,
+            ..Default::default()
+        };
+        Pool::create_dir(dir_of_pool.path(), &format, None, None).unwrap();
+        let opened = Pool::open_dir(dir_of_pool.path(), Config::default()).unwrap();
+        let pool = opened.pool.clone();
         let started = std::time::Instant::now();
         let done = import(
             &pool,
@@ -117,9 +126,16 @@ fn given_images() {
             &(),
         )
         .unwrap();
-        println!("{archive}: {} layers, {:?}", done.layers, started.elapsed());
+        let status = pool.status().unwrap();
+        println!(
+            "{archive}: {} layers, {:?}, {} bytes",
+            done.layers,
+            started.elapsed(),
+            status.data.used
+        );
         let found = differences(&open(&pool, done.image.id), Path::new(dir), true);
         assert_eq!(found, Vec::<String>::new(), "{archive}");
         assert_clean(&pool);
+        pool.close().unwrap();
     }
 }

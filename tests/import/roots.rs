@@ -242,7 +242,7 @@ fn what_may_not_be_read_is_named() {
     make_tree(dir.path());
     let secret = dir.path().join("etc/deep/secret");
     std::fs::write(&secret, "x").unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o0)).unwrap();
     let error = import(&pool, Source::open(dir.path()).unwrap(), &options("x"), &()).unwrap_err();
     assert_eq!(error.exit_kind(), ExitKind::Denied);
     assert!(
@@ -253,7 +253,7 @@ fn what_may_not_be_read_is_named() {
     std::fs::remove_file(&secret).unwrap();
     std::fs::set_permissions(
         dir.path().join("etc/deep"),
-        std::fs::Permissions::from_mode(0),
+        std::fs::Permissions::from_mode(0o0),
     )
     .unwrap();
     let error = import(&pool, Source::open(dir.path()).unwrap(), &options("x"), &()).unwrap_err();

@@ -36,7 +36,11 @@ impl Data {
                 self.0.remove(&block);
                 continue;
             }
-            let b = Arc::make_mut(self.0.entry(block).or_insert_with(|| Arc::new([0; BLOCK as usize])));
+            let b = Arc::make_mut(
+                self.0
+                    .entry(block)
+                    .or_insert_with(|| Arc::new([0; BLOCK as usize])),
+            );
             b[within..within + bytes.len()].copy_from_slice(bytes);
             if zeros && b.iter().all(|b| *b == 0) {
                 self.0.remove(&block);
@@ -71,11 +75,17 @@ impl Data {
 
     /// The first byte at or after `from` and before `to` that is not zero.
     pub fn first_byte(&self, from: u64, to: u64) -> Option<u64> {
-        self.0.range(from / BLOCK..to.div_ceil(BLOCK)).find_map(|(n, b)| {
-            let start = n * BLOCK;
-            let at = b.iter().enumerate().find(|(i, x)| **x != 0 && start + *i as u64 >= from)?.0;
-            Some(start + at as u64).filter(|p| *p < to)
-        })
+        self.0
+            .range(from / BLOCK..to.div_ceil(BLOCK))
+            .find_map(|(n, b)| {
+                let start = n * BLOCK;
+                let at = b
+                    .iter()
+                    .enumerate()
+                    .find(|(i, x)| **x != 0 && start + *i as u64 >= from)?
+                    .0;
+                Some(start + at as u64).filter(|p| *p < to)
+            })
     }
 }
 
@@ -101,7 +111,12 @@ pub fn pattern(write: u64, offset: u64, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 16);
     let mut word = offset / 8;
     while out.len() < len + 8 {
-        out.extend(cowfs::device::faulty::Dice(write << 40 ^ word).roll().to_le_bytes().map(|b| b | 1));
+        out.extend(
+            cowfs::device::faulty::Dice(write << 40 ^ word)
+                .roll()
+                .to_le_bytes()
+                .map(|b| b | 1),
+        );
         word += 1;
     }
     let skip = (offset % 8) as usize;
@@ -134,6 +149,9 @@ fn sparse_bytes() {
         }
         assert!(d.read(0, 40000) == plain);
         assert!(d.0.values().all(|b| b.iter().any(|x| *x != 0)));
-        assert_eq!(d.first_byte(from, 40000), (from..40000).find(|i| plain[*i as usize] != 0));
+        assert_eq!(
+            d.first_byte(from, 40000),
+            (from..40000).find(|i| plain[*i as usize] != 0)
+        );
     }
 }

@@ -29,7 +29,11 @@ pub struct Generator {
 
 impl Generator {
     pub fn new(seed: u64, scale: Scale) -> Generator {
-        Generator { dice: Dice(seed), scale, write: 0 }
+        Generator {
+            dice: Dice(seed),
+            scale,
+            write: 0,
+        }
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -45,7 +49,12 @@ impl Generator {
             // Mostly one that never was.
             return self.dice.below(5000) + 2;
         }
-        let all: Vec<Ino> = state.inodes.iter().filter(|(_, i)| want(i)).map(|(n, _)| *n).collect();
+        let all: Vec<Ino> = state
+            .inodes
+            .iter()
+            .filter(|(_, i)| want(i))
+            .map(|(n, _)| *n)
+            .collect();
         self.pick(&all).unwrap_or(ROOT_INO)
     }
 
@@ -89,8 +98,15 @@ impl Generator {
     fn cred(&mut self) -> Cred {
         let umask = [0, 0o22, 0o77][self.dice.below(3) as usize];
         match self.chance(70) {
-            true => Cred { umask, ..Cred::ROOT },
-            false => Cred { uid: 1000 + self.dice.below(3) as u32, gid: 100, umask },
+            true => Cred {
+                umask,
+                ..Cred::ROOT
+            },
+            false => Cred {
+                uid: 1000 + self.dice.below(3) as u32,
+                gid: 100,
+                umask,
+            },
         }
     }
 
@@ -137,7 +153,11 @@ impl Generator {
         let crowded = state.inodes.len() > self.scale.inodes;
         let size = |state: &State, ino: Ino| state.get(ino).map_or(0, |i| i.size);
         if crowded && self.chance(12) {
-            return if self.chance(30) { self.forget(state) } else { self.removal(state) };
+            return if self.chance(30) {
+                self.forget(state)
+            } else {
+                self.removal(state)
+            };
         }
         match self.dice.below(100) {
             0..=8 => {
@@ -145,33 +165,64 @@ impl Generator {
                 let name = self.name(state, dir, 10);
                 let cred = self.cred();
                 let kinds = [
-                    S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK,
+                    S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFIFO, S_IFSOCK,
+                    S_IFCHR, S_IFBLK,
                 ];
                 let kind = kinds[self.dice.below(10) as usize];
-                let rdev =
-                    if matches!(kind, S_IFCHR | S_IFBLK) { self.dice.below(1 << 20) as u32 } else { 0 };
+                let rdev = if matches!(kind, S_IFCHR | S_IFBLK) {
+                    self.dice.below(1 << 20) as u32
+                } else {
+                    0
+                };
                 let suid = if self.chance(10) { libc::S_ISUID } else { 0 };
                 let mode = kind | suid | self.dice.below(0o1000) as u32;
-                Op::Mknod { dir, name, mode, rdev, cred }
+                Op::Mknod {
+                    dir,
+                    name,
+                    mode,
+                    rdev,
+                    cred,
+                }
             }
             9..=12 => {
                 let dir = self.dir(state);
                 let name = self.name(state, dir, 10);
                 let special = [0, 0, 0, libc::S_ISVTX, libc::S_ISGID][self.dice.below(5) as usize];
                 let (mode, cred) = (self.dice.below(0o1000) as u32 | special, self.cred());
-                Op::Mkdir { dir, name, mode, cred }
+                Op::Mkdir {
+                    dir,
+                    name,
+                    mode,
+                    cred,
+                }
             }
             13..=14 => {
                 let dir = self.dir(state);
                 let name = self.name(state, dir, 10);
-                let len = if self.chance(10) { 4095 } else { self.dice.below(100) + 1 } as usize;
+                let len = if self.chance(10) {
+                    4095
+                } else {
+                    self.dice.below(100) + 1
+                } as usize;
                 let target = vec![b'a' + (len % 26) as u8; len];
                 let cred = self.cred();
-                Op::Symlink { dir, name, target, cred }
+                Op::Symlink {
+                    dir,
+                    name,
+                    target,
+                    cred,
+                }
             }
             15 => {
-                let (dir, cred) = (self.inode(state, |i| i.is_dir() && i.nlink > 0), self.cred());
-                Op::Tmpfile { dir, mode: self.dice.below(0o1000) as u32, cred }
+                let (dir, cred) = (
+                    self.inode(state, |i| i.is_dir() && i.nlink > 0),
+                    self.cred(),
+                );
+                Op::Tmpfile {
+                    dir,
+                    mode: self.dice.below(0o1000) as u32,
+                    cred,
+                }
             }
             16..=18 => {
                 // What was unlinked cannot come back (the kernel sees to that); links to it are not tried.
@@ -188,12 +239,22 @@ impl Generator {
                 let name = self.name(state, dir, 80);
                 Op::Lookup { dir, name }
             }
-            37..=38 => Op::Readdir { dir: self.dir(state) },
+            37..=38 => Op::Readdir {
+                dir: self.dir(state),
+            },
             39 => match self.dice.below(4) {
-                0 => Op::Attr { ino: self.any(state) },
-                1 => Op::Parent { dir: self.dir(state) },
-                2 => Op::TouchAtime { ino: self.any(state) },
-                _ => Op::Readlink { ino: self.inode(state, |i| matches!(i.body, Body::Link(_))) },
+                0 => Op::Attr {
+                    ino: self.any(state),
+                },
+                1 => Op::Parent {
+                    dir: self.dir(state),
+                },
+                2 => Op::TouchAtime {
+                    ino: self.any(state),
+                },
+                _ => Op::Readlink {
+                    ino: self.inode(state, |i| matches!(i.body, Body::Link(_))),
+                },
             },
             40..=43 => {
                 let ino = self.any(state);
@@ -212,14 +273,30 @@ impl Generator {
                     3 => (set.atime, set.mtime) = (time, time),
                     _ => set.atime = time,
                 }
-                Op::SetAttr { ino, set, cred: Cred::ROOT }
+                Op::SetAttr {
+                    ino,
+                    set,
+                    cred: Cred::ROOT,
+                }
             }
             44..=48 => {
                 let ino = self.file(state);
                 let size = size(state, ino);
-                let to = if self.chance(30) { 0 } else { self.offset(size) };
-                let set = SetAttr { size: Some(to), kill_suidgid: self.chance(30), ..SetAttr::default() };
-                Op::SetAttr { ino, set, cred: Cred::ROOT }
+                let to = if self.chance(30) {
+                    0
+                } else {
+                    self.offset(size)
+                };
+                let set = SetAttr {
+                    size: Some(to),
+                    kill_suidgid: self.chance(30),
+                    ..SetAttr::default()
+                };
+                Op::SetAttr {
+                    ino,
+                    set,
+                    cred: Cred::ROOT,
+                }
             }
             49..=55 => self.xattr(state),
             56..=62 => {
@@ -234,7 +311,14 @@ impl Generator {
                 let (offset, len) = (self.offset(size), self.length() as usize);
                 self.write += 1;
                 let (times, kill) = (self.chance(50), self.chance(20));
-                Op::Write { ino, offset, len, write: self.write, times, kill }
+                Op::Write {
+                    ino,
+                    offset,
+                    len,
+                    write: self.write,
+                    times,
+                    kill,
+                }
             }
             85..=89 => {
                 let ino = self.file(state);
@@ -247,16 +331,30 @@ impl Generator {
                     1 => Fallocate::ZeroRange { keep_size },
                     _ => Fallocate::PunchHole,
                 };
-                Op::Fallocate { ino, range: start..start + len, mode }
+                Op::Fallocate {
+                    ino,
+                    range: start..start + len,
+                    mode,
+                }
             }
             90..=92 => {
                 let ino = self.file(state);
                 let size = size(state, ino);
-                let what = if self.chance(50) { Seek::Data } else { Seek::Hole };
-                Op::Seek { ino, offset: self.offset(size), what }
+                let what = if self.chance(50) {
+                    Seek::Data
+                } else {
+                    Seek::Hole
+                };
+                Op::Seek {
+                    ino,
+                    offset: self.offset(size),
+                    what,
+                }
             }
             93..=97 => self.copy(state),
-            _ => Op::Fsync { ino: self.any(state) },
+            _ => Op::Fsync {
+                ino: self.any(state),
+            },
         }
     }
 
@@ -281,20 +379,41 @@ impl Generator {
         let name = self.name(state, dir, 95);
         let new_name = self.name(state, new_dir, 50);
         let flags = match self.dice.below(10) {
-            0 => RenameFlags { noreplace: true, ..RenameFlags::default() },
-            1 | 2 => RenameFlags { exchange: true, ..RenameFlags::default() },
-            3 => RenameFlags { whiteout: true, ..RenameFlags::default() },
+            0 => RenameFlags {
+                noreplace: true,
+                ..RenameFlags::default()
+            },
+            1 | 2 => RenameFlags {
+                exchange: true,
+                ..RenameFlags::default()
+            },
+            3 => RenameFlags {
+                whiteout: true,
+                ..RenameFlags::default()
+            },
             _ => RenameFlags::default(),
         };
-        Op::Rename { dir, name, new_dir, new_name, flags }
+        Op::Rename {
+            dir,
+            name,
+            new_dir,
+            new_name,
+            flags,
+        }
     }
 
     fn forget(&mut self, state: &State) -> Op {
         match self.chance(10) {
-            true => Op::Forget { ino: self.any(state) },
+            true => Op::Forget {
+                ino: self.any(state),
+            },
             false => {
-                let orphans: Vec<Ino> =
-                    state.inodes.iter().filter(|(_, i)| i.nlink == 0).map(|(n, _)| *n).collect();
+                let orphans: Vec<Ino> = state
+                    .inodes
+                    .iter()
+                    .filter(|(_, i)| i.nlink == 0)
+                    .map(|(n, _)| *n)
+                    .collect();
                 let ino = self.pick(&orphans).unwrap_or(ROOT_INO);
                 Op::Forget { ino }
             }
@@ -329,16 +448,30 @@ impl Generator {
                 };
                 self.write += 1;
                 let value = super::data::pattern(self.write, 0, len as usize);
-                let how = [XattrSet::Any, XattrSet::Any, XattrSet::Create, XattrSet::Replace];
-                Op::SetXattr { ino, name, value, how: how[self.dice.below(4) as usize] }
+                let how = [
+                    XattrSet::Any,
+                    XattrSet::Any,
+                    XattrSet::Create,
+                    XattrSet::Replace,
+                ];
+                Op::SetXattr {
+                    ino,
+                    name,
+                    value,
+                    how: how[self.dice.below(4) as usize],
+                }
             }
         }
     }
 
     fn copy(&mut self, state: &State) -> Op {
         let (from, to) = (self.file(state), self.file(state));
-        let (a, b) = (state.get(from).map_or(0, |i| i.size), state.get(to).map_or(0, |i| i.size));
-        let (mut from_offset, mut to_offset, mut len) = (self.offset(a), self.offset(b), self.length());
+        let (a, b) = (
+            state.get(from).map_or(0, |i| i.size),
+            state.get(to).map_or(0, |i| i.size),
+        );
+        let (mut from_offset, mut to_offset, mut len) =
+            (self.offset(a), self.offset(b), self.length());
         if self.chance(60) {
             // Aligned as sharing wants it.
             from_offset = from_offset / 65536 * 65536;
@@ -348,6 +481,12 @@ impl Generator {
         if from == to && from_offset < to_offset + len && to_offset < from_offset + len {
             to_offset = from_offset + len;
         }
-        Op::Copy { from, from_offset, to, to_offset, len }
+        Op::Copy {
+            from,
+            from_offset,
+            to,
+            to_offset,
+            len,
+        }
     }
 }

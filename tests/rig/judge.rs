@@ -42,7 +42,9 @@ pub fn difference(model: &State, real: &State) -> Option<String> {
                     (Some(m), Some(r)) if m != r => differing(m, r),
                     _ => String::new(),
                 };
-                return Some(format!("inode {ino} {bytes}\n   real: {r:?}\n  model: {m:?}"));
+                return Some(format!(
+                    "inode {ino} {bytes}\n   real: {r:?}\n  model: {m:?}"
+                ));
             }
             (m, r) => return Some(format!("inode {ino}\n   real: {r:?}\n  model: {m:?}")),
         }
@@ -53,7 +55,10 @@ pub fn difference(model: &State, real: &State) -> Option<String> {
 fn differing(a: &Data, b: &Data) -> String {
     let blocks: BTreeSet<u64> = a.0.keys().chain(b.0.keys()).copied().collect();
     for n in blocks {
-        let (x, y) = (a.read(n * BLOCK, BLOCK as usize), b.read(n * BLOCK, BLOCK as usize));
+        let (x, y) = (
+            a.read(n * BLOCK, BLOCK as usize),
+            b.read(n * BLOCK, BLOCK as usize),
+        );
         if let Some(at) = (0..x.len()).find(|i| x[*i] != y[*i]) {
             let count = (0..x.len()).filter(|i| x[*i] != y[*i]).count();
             let at_file = n * BLOCK + at as u64;
@@ -93,7 +98,10 @@ fn matches(model: &State, later: &[Arc<State>], real: &State) -> Result<(), Stri
 /// `real` lies between two states that follow each other: the content of one file was being changed.
 /// A write, a copy or a truncation goes in steps, and only each step is whole.
 fn between(a: &State, b: &State, later: &[Arc<State>], real: &State, loose: bool) -> bool {
-    let mut changed = a.inodes.iter().filter(|(ino, i)| b.inodes.get(ino) != Some(i));
+    let mut changed = a
+        .inodes
+        .iter()
+        .filter(|(ino, i)| b.inodes.get(ino) != Some(i));
     let (Some((ino, x)), None) = (changed.next(), changed.next()) else {
         return false;
     };
@@ -123,14 +131,21 @@ fn between(a: &State, b: &State, later: &[Arc<State>], real: &State, loose: bool
 /// Gives what was guessed (times, the number of one new inode) the values that were found.
 fn assume(model: &mut State, real: &State) {
     let only_in = |a: &State, b: &State| -> Vec<Ino> {
-        a.inodes.keys().filter(|i| !b.inodes.contains_key(i)).copied().collect()
+        a.inodes
+            .keys()
+            .filter(|i| !b.inodes.contains_key(i))
+            .copied()
+            .collect()
     };
     if let ([guess], [found]) = (&only_in(model, real)[..], &only_in(real, model)[..]) {
         let inode = model.inodes.remove(guess).expect("it is there");
         model.inodes.insert(*found, inode);
         for i in model.inodes.values_mut() {
             if let Body::Dir { names, parent } = &mut Arc::make_mut(i).body {
-                names.values_mut().filter(|c| *c == guess).for_each(|c| *c = *found);
+                names
+                    .values_mut()
+                    .filter(|c| *c == guess)
+                    .for_each(|c| *c = *found);
                 if parent == guess {
                     *parent = *found;
                 }
@@ -184,7 +199,10 @@ pub fn judge(
     let last = (answered + 1).min(moments.len() - 1);
     let since = match crash {
         Crash::Process => answered,
-        Crash::Power => (0..=answered).rev().find(|i| moments[*i].durable == Durable::All).unwrap_or(0),
+        Crash::Power => (0..=answered)
+            .rev()
+            .find(|i| moments[*i].durable == Durable::All)
+            .unwrap_or(0),
     };
     let catalog = catalog_found(world, moments, since, last)?;
     let mut found = Volumes::new();
@@ -207,8 +225,12 @@ pub fn judge(
             if loose && later.is_empty() {
                 assume(&mut model, &real);
             }
-            matches(&model, later, &real).map_err(|e| reasons.push(e)).is_ok()
-                || later.first().is_some_and(|next| between(&model, &next.reaped(), later, &real, loose))
+            matches(&model, later, &real)
+                .map_err(|e| reasons.push(e))
+                .is_ok()
+                || later
+                    .first()
+                    .is_some_and(|next| between(&model, &next.reaped(), later, &real, loose))
         });
         if !fits {
             let n = states.len();
@@ -222,11 +244,23 @@ pub fn judge(
         }
         let inodes = fs.volume().usage().1;
         if !vol.sealed && inodes != real.inodes.len() as u64 {
-            return Err(format!("volume {id} counts {inodes} inodes and has {}", real.inodes.len()));
+            return Err(format!(
+                "volume {id} counts {inodes} inodes and has {}",
+                real.inodes.len()
+            ));
         }
-        found.insert(*id, Vol { state: Arc::new(real), ..vol.clone() });
+        found.insert(
+            *id,
+            Vol {
+                state: Arc::new(real),
+                ..vol.clone()
+            },
+        );
     }
-    let report = world.pool().check(&|_, _| {}).map_err(|e| format!("check: {e}"))?;
+    let report = world
+        .pool()
+        .check(&|_, _| {})
+        .map_err(|e| format!("check: {e}"))?;
     if !report.problems.is_empty() {
         return Err(format!("check: {:#?}", report.problems));
     }
@@ -234,7 +268,9 @@ pub fn judge(
 }
 
 fn open(world: &mut World, id: VolumeId) -> Result<Arc<Fs>, String> {
-    world.fs(id).map_err(|e| format!("opening volume {id}: {e}"))
+    world
+        .fs(id)
+        .map_err(|e| format!("opening volume {id}: {e}"))
 }
 
 /// The different states of a volume between two moments, oldest first.
@@ -254,23 +290,42 @@ type Entry = (String, cowfs::pool::Kind, bool);
 
 fn entries(volumes: &Volumes) -> BTreeMap<VolumeId, Entry> {
     let lasting = volumes.iter().filter(|(_, v)| !v.removing && !v.building);
-    lasting.map(|(id, v)| (*id, (v.name.clone(), v.kind, v.sealed))).collect()
+    lasting
+        .map(|(id, v)| (*id, (v.name.clone(), v.kind, v.sealed)))
+        .collect()
 }
 
 /// The catalog must be as at one of these moments, and have what was made durable by itself.
-fn catalog_found(world: &World, moments: &[Moment], since: usize, last: usize) -> Result<Volumes, String> {
-    let listed = world.pool().volumes().map_err(|e| format!("listing: {e}"))?;
-    let real: BTreeMap<VolumeId, Entry> =
-        listed.iter().map(|v| (v.id, (v.name.clone(), v.kind, v.sealed))).collect();
+fn catalog_found(
+    world: &World,
+    moments: &[Moment],
+    since: usize,
+    last: usize,
+) -> Result<Volumes, String> {
+    let listed = world
+        .pool()
+        .volumes()
+        .map_err(|e| format!("listing: {e}"))?;
+    let real: BTreeMap<VolumeId, Entry> = listed
+        .iter()
+        .map(|v| (v.id, (v.name.clone(), v.kind, v.sealed)))
+        .collect();
     if let Some(v) = listed.iter().find(|v| v.removing || v.building) {
-        return Err(format!("volume {} was to be gone after a crash: {v:?}", v.id));
+        return Err(format!(
+            "volume {} was to be gone after a crash: {v:?}",
+            v.id
+        ));
     }
     // A volume made durable alone may run ahead of the rest of the catalog, so each entry is judged for itself.
     let mut found = Volumes::new();
     let all: BTreeSet<VolumeId> = real
         .keys()
         .copied()
-        .chain(moments[since..=last].iter().flat_map(|m| m.volumes.keys().copied()))
+        .chain(
+            moments[since..=last]
+                .iter()
+                .flat_map(|m| m.volumes.keys().copied()),
+        )
         .collect();
     for id in all {
         let here = real.get(&id).cloned();
@@ -285,14 +340,30 @@ fn catalog_found(world: &World, moments: &[Moment], since: usize, last: usize) -
         };
         if !moments[from..=last].iter().any(|m| entry(m) == here) {
             let had: Vec<_> = moments[from..=last].iter().map(entry).collect();
-            return Err(format!("volume {id} in the catalog: {here:?}; at moments {from}..={last}: {had:?}"));
+            return Err(format!(
+                "volume {id} in the catalog: {here:?}; at moments {from}..={last}: {had:?}"
+            ));
         }
         if let Some((name, kind, sealed)) = here {
-            let newest = moments[from..=last].iter().rev().find_map(|m| m.volumes.get(&id));
+            let newest = moments[from..=last]
+                .iter()
+                .rev()
+                .find_map(|m| m.volumes.get(&id));
             let blobs = newest.map(|v| v.blobs.clone()).unwrap_or_default();
             let blobs = found_blobs(world, id, &blobs, &moments[from..=last])?;
             let state = Arc::default();
-            found.insert(id, Vol { name, kind, sealed, building: false, removing: false, blobs, state });
+            found.insert(
+                id,
+                Vol {
+                    name,
+                    kind,
+                    sealed,
+                    building: false,
+                    removing: false,
+                    blobs,
+                    state,
+                },
+            );
         }
     }
     Ok(found)
@@ -306,14 +377,22 @@ fn found_blobs(
 ) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut found = BTreeMap::new();
     for name in newest.keys() {
-        let real = world.pool().blob(id, name).map_err(|e| format!("blob {name} of {id}: {e}"))?;
-        let fits =
-            moments.iter().any(|m| m.volumes.get(&id).and_then(|v| v.blobs.get(name)) == real.as_ref());
+        let real = world
+            .pool()
+            .blob(id, name)
+            .map_err(|e| format!("blob {name} of {id}: {e}"))?;
+        let fits = moments
+            .iter()
+            .any(|m| m.volumes.get(&id).and_then(|v| v.blobs.get(name)) == real.as_ref());
         // Replaced in steps: while that is under way there may be none.
-        let replaced =
-            moments.iter().any(|m| matches!(&*m.step, Step::Blob(v, n, _) if *v == id && n == name));
-        if !fits && !(real.is_none() && replaced) {
-            return Err(format!("blob {name} of {id} ({:?} bytes) was never so", real.map(|r| r.len())));
+        let replaced = moments
+            .iter()
+            .any(|m| matches!(&*m.step, Step::Blob(v, n, _) if *v == id && n == name));
+        if !(fits || real.is_none() && replaced) {
+            return Err(format!(
+                "blob {name} of {id} ({:?} bytes) was never so",
+                real.map(|r| r.len())
+            ));
         }
         if let Some(bytes) = real {
             found.insert(name.clone(), bytes);

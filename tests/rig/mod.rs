@@ -12,7 +12,9 @@ pub mod world;
 /// A number from the environment, else `default`: `COWFS_SEED`, `COWFS_OPS` and the like.
 pub fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
         Err(_) => default,
     }
 }

@@ -140,7 +140,10 @@ pub fn short(what: &impl std::fmt::Debug) -> String {
     let mut rest = &text[..];
     while let Some(at) = rest.find('[') {
         let end = rest[at..].find(']').map_or(rest.len() - 1, |e| at + e);
-        let bytes: Option<Vec<u8>> = rest[at + 1..end].split(", ").map(|n| n.parse().ok()).collect();
+        let bytes: Option<Vec<u8>> = rest[at + 1..end]
+            .split(", ")
+            .map(|n| n.parse().ok())
+            .collect();
         out.push_str(&rest[..at]);
         match bytes {
             Some(b) if b.len() > 40 => out.push_str(&format!("<{} bytes>", b.len())),
@@ -212,14 +215,38 @@ impl Op {
             Op::Lookup { dir, name } => inode(fs.lookup(*dir, name)?),
             Op::Attr { ino } => inode(fs.attr(*ino)?),
             Op::Parent { dir } => Reply::Inode(fs.parent(*dir)?),
-            Op::Mknod { dir, name, mode, rdev, cred } => inode(fs.mknod(*dir, name, *mode, *rdev, cred)?),
-            Op::Mkdir { dir, name, mode, cred } => inode(fs.mkdir(*dir, name, *mode, cred)?),
-            Op::Symlink { dir, name, target, cred } => inode(fs.symlink(*dir, name, target, cred)?),
-            Op::Tmpfile { dir, mode, cred } => inode(fs.tmpfile(*dir, libc::S_IFREG | mode, cred)?),
+            Op::Mknod {
+                dir,
+                name,
+                mode,
+                rdev,
+                cred,
+            } => inode(fs.mknod(*dir, name, *mode, *rdev, cred)?),
+            Op::Mkdir {
+                dir,
+                name,
+                mode,
+                cred,
+            } => inode(fs.mkdir(*dir, name, *mode, cred)?),
+            Op::Symlink {
+                dir,
+                name,
+                target,
+                cred,
+            } => inode(fs.symlink(*dir, name, target, cred)?),
+            Op::Tmpfile { dir, mode, cred } => {
+                inode(fs.tmpfile(*dir, libc::S_IFREG | mode, cred)?)
+            }
             Op::Link { ino, dir, name } => inode(fs.link(*ino, *dir, name)?),
             Op::Unlink { dir, name } => inode(fs.unlink(*dir, name)?),
             Op::Rmdir { dir, name } => inode(fs.rmdir(*dir, name)?),
-            Op::Rename { dir, name, new_dir, new_name, flags } => {
+            Op::Rename {
+                dir,
+                name,
+                new_dir,
+                new_name,
+                flags,
+            } => {
                 let old = fs.rename(*dir, name, *new_dir, new_name, *flags)?;
                 Reply::Maybe(old.map(|a| a.ino))
             }
@@ -240,7 +267,12 @@ impl Op {
                 names.sort();
                 Reply::Names(names)
             }
-            Op::SetXattr { ino, name, value, how } => {
+            Op::SetXattr {
+                ino,
+                name,
+                value,
+                how,
+            } => {
                 fs.set_xattr(*ino, name, value, *how)?;
                 Reply::Unit
             }
@@ -257,8 +289,21 @@ impl Op {
                 assert!(with, "read and read_with differ: {self:?}");
                 Reply::Bytes(b)
             }
-            Op::Write { ino, offset, len, write, times, kill } => {
-                fs.write(*ino, *offset, &pattern(*write, *offset, *len), *times, *kill)?;
+            Op::Write {
+                ino,
+                offset,
+                len,
+                write,
+                times,
+                kill,
+            } => {
+                fs.write(
+                    *ino,
+                    *offset,
+                    &pattern(*write, *offset, *len),
+                    *times,
+                    *kill,
+                )?;
                 Reply::Unit
             }
             Op::Fallocate { ino, range, mode } => {
@@ -266,9 +311,13 @@ impl Op {
                 Reply::Unit
             }
             Op::Seek { ino, offset, what } => Reply::Count(fs.seek(*ino, *offset, *what)?),
-            Op::Copy { from, from_offset, to, to_offset, len } => {
-                Reply::Count(fs.copy_range(*from, *from_offset, *to, *to_offset, *len)?)
-            }
+            Op::Copy {
+                from,
+                from_offset,
+                to,
+                to_offset,
+                len,
+            } => Reply::Count(fs.copy_range(*from, *from_offset, *to, *to_offset, *len)?),
             Op::Fsync { ino } => {
                 fs.fsync(*ino)?;
                 Reply::Unit
@@ -288,9 +337,17 @@ pub fn readdir(fs: &Arc<Fs>, dir: Ino) -> Result<Vec<(Vec<u8>, Ino, u32)>> {
                 return false;
             }
             portion += 1;
-            assert!(e.cookie > 0 && e.cookie <= i64::MAX as u64, "cookie {}", e.cookie);
+            assert!(
+                e.cookie > 0 && e.cookie <= i64::MAX as u64,
+                "cookie {}",
+                e.cookie
+            );
             if let Some(a) = attr {
-                assert_eq!((a.ino, a.mode & libc::S_IFMT), (e.ino, e.kind), "readdir with attributes");
+                assert_eq!(
+                    (a.ino, a.mode & libc::S_IFMT),
+                    (e.ino, e.kind),
+                    "readdir with attributes"
+                );
             }
             cookie = e.cookie;
             order.push(e.cookie);
@@ -301,7 +358,10 @@ pub fn readdir(fs: &Arc<Fs>, dir: Ino) -> Result<Vec<(Vec<u8>, Ino, u32)>> {
             break;
         }
     }
-    assert!(order.is_sorted_by(|a, b| a < b), "cookies of directory {dir} do not grow: {order:?}");
+    assert!(
+        order.is_sorted_by(|a, b| a < b),
+        "cookies of directory {dir} do not grow: {order:?}"
+    );
     all.sort();
     Ok(all)
 }
@@ -313,17 +373,33 @@ pub fn compare(
     real: &Result<Reply>,
     model: &Result<Reply, i32>,
 ) -> Result<(), String> {
-    let wrong = || Err(format!("{}\n   real: {real:?}\n  model: {model:?}", short(op)));
+    let wrong = || {
+        Err(format!(
+            "{}\n   real: {real:?}\n  model: {model:?}",
+            short(op)
+        ))
+    };
     match (real, model) {
         (Err(e), Err(errno)) if e.errno() == *errno || before.also_wrong(op, e.errno()) => Ok(()),
         (Ok(Reply::Count(at)), Ok(Reply::Unit)) => match op {
-            Op::Seek { ino, offset, what } if seek_is_right(before, *ino, *offset, *what, *at) => Ok(()),
+            Op::Seek { ino, offset, what } if seek_is_right(before, *ino, *offset, *what, *at) => {
+                Ok(())
+            }
             _ => wrong(),
         },
         // No data behind `offset` is allowed only where there is none.
         (Err(e), Ok(Reply::Unit)) if e.errno() == libc::ENXIO => match op {
-            Op::Seek { ino, offset, what: Seek::Data } => match before.get(*ino) {
-                Ok(i) if i.data().is_some_and(|d| d.first_byte(*offset, i.size).is_none()) => Ok(()),
+            Op::Seek {
+                ino,
+                offset,
+                what: Seek::Data,
+            } => match before.get(*ino) {
+                Ok(i)
+                    if i.data()
+                        .is_some_and(|d| d.first_byte(*offset, i.size).is_none()) =>
+                {
+                    Ok(())
+                }
                 _ => wrong(),
             },
             _ => wrong(),
@@ -364,7 +440,10 @@ pub fn compare_attr(
         if !allowed {
             let name = ["atime", "mtime", "ctime", "btime"][n];
             let was = model.times[n];
-            return Err(format!("{name} of {}: {time:?}, was {was:?}, {touch:?}, now {since:?}", real.ino));
+            return Err(format!(
+                "{name} of {}: {time:?}, was {was:?}, {touch:?}, now {since:?}",
+                real.ino
+            ));
         }
         model.times[n] = time;
     }
@@ -446,7 +525,10 @@ fn contents(fs: &Arc<Fs>, a: &Attr) -> Result<Data> {
                 Err(e) => return Err(e),
             }
             end = fs.seek(a.ino, at, Seek::Hole)?;
-            assert!(end > at && end <= a.size, "hole at {end} after data at {at} of {a:?}");
+            assert!(
+                end > at && end <= a.size,
+                "hole at {end} after data at {at} of {a:?}"
+            );
         }
         while at < end {
             let mut b = vec![0xEE; (end - at).min(128 << 10) as usize];

@@ -11,7 +11,10 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     File(Data),
-    Dir { names: BTreeMap<Vec<u8>, Ino>, parent: Ino },
+    Dir {
+        names: BTreeMap<Vec<u8>, Ino>,
+        parent: Ino,
+    },
     Link(Vec<u8>),
     Other,
 }
@@ -76,7 +79,10 @@ impl State {
         let mut s = State::default();
         let mut root = fresh(S_IFDIR | root_mode, &Cred::ROOT, 0);
         root.nlink = 2;
-        root.body = Body::Dir { names: BTreeMap::new(), parent: ROOT_INO };
+        root.body = Body::Dir {
+            names: BTreeMap::new(),
+            parent: ROOT_INO,
+        };
         s.inodes.insert(ROOT_INO, Arc::new(root));
         s
     }
@@ -174,7 +180,9 @@ impl State {
     /// `new_ino`: the number that the real one gave to what this creates.
     pub fn apply(&mut self, op: &Op, new_ino: Ino, t: &mut Touched) -> Answer<Reply> {
         match op {
-            Op::Lookup { dir, name } => self.find(*dir, name)?.map(Reply::Inode).ok_or(libc::ENOENT),
+            Op::Lookup { dir, name } => {
+                self.find(*dir, name)?.map(Reply::Inode).ok_or(libc::ENOENT)
+            }
             Op::Attr { ino } => self.get(*ino).map(|_| Reply::Inode(*ino)),
             Op::Parent { dir } => {
                 let parent = self.parent(*dir)?;
@@ -183,23 +191,42 @@ impl State {
                 }
                 Ok(Reply::Inode(parent))
             }
-            Op::Mknod { dir, name, mode, rdev, cred } => {
+            Op::Mknod {
+                dir,
+                name,
+                mode,
+                rdev,
+                cred,
+            } => {
                 self.room(*dir, name)?;
                 let mut i = self.inherit(*dir, *mode, cred)?;
                 i.rdev = *rdev;
                 self.enter(*dir, name, new_ino, i, t);
                 Ok(Reply::Inode(new_ino))
             }
-            Op::Mkdir { dir, name, mode, cred } => {
+            Op::Mkdir {
+                dir,
+                name,
+                mode,
+                cred,
+            } => {
                 self.room(*dir, name)?;
                 // mkdir(2) knows the permission bits and the sticky bit alone.
                 let mut i = self.inherit(*dir, S_IFDIR | mode & 0o1777, cred)?;
                 i.nlink = 2;
-                i.body = Body::Dir { names: BTreeMap::new(), parent: *dir };
+                i.body = Body::Dir {
+                    names: BTreeMap::new(),
+                    parent: *dir,
+                };
                 self.enter(*dir, name, new_ino, i, t);
                 Ok(Reply::Inode(new_ino))
             }
-            Op::Symlink { dir, name, target, cred } => {
+            Op::Symlink {
+                dir,
+                name,
+                target,
+                cred,
+            } => {
                 self.room(*dir, name)?;
                 let mut i = self.inherit(*dir, S_IFLNK | 0o777, &Cred { umask: 0, ..*cred })?;
                 i.size = target.len() as u64;
@@ -249,9 +276,15 @@ impl State {
                 touch(t, ino, 0, MTIME | CTIME);
                 Ok(Reply::Inode(ino))
             }
-            Op::Rename { dir, name, new_dir, new_name, flags } => {
-                self.rename((*dir, name), (*new_dir, new_name), *flags, new_ino, t).map(Reply::Maybe)
-            }
+            Op::Rename {
+                dir,
+                name,
+                new_dir,
+                new_name,
+                flags,
+            } => self
+                .rename((*dir, name), (*new_dir, new_name), *flags, new_ino, t)
+                .map(Reply::Maybe),
             Op::Readlink { ino } => match &self.get(*ino)?.body {
                 Body::Link(target) => Ok(Reply::Bytes(target.clone())),
                 _ => Err(libc::EINVAL),
@@ -262,7 +295,10 @@ impl State {
                     return Err(libc::ENOENT);
                 }
                 let kind = |ino: &Ino| self.inodes.get(ino).map_or(0, |i| i.mode & S_IFMT);
-                let mut all: Vec<_> = names.iter().map(|(n, i)| (n.clone(), *i, kind(i))).collect();
+                let mut all: Vec<_> = names
+                    .iter()
+                    .map(|(n, i)| (n.clone(), *i, kind(i)))
+                    .collect();
                 all.push((b".".to_vec(), *dir, S_IFDIR));
                 all.push((b"..".to_vec(), self.parent(*dir)?, S_IFDIR));
                 all.sort();
@@ -281,14 +317,22 @@ impl State {
             }
             Op::SetAttr { ino, set, .. } => self.set_attr(*ino, set, t),
             Op::Xattr { name, .. } if name.len() > 255 => Err(libc::ERANGE),
-            Op::Xattr { ino, name } => {
-                self.get(*ino)?.xattrs.get(name).map(|v| Reply::Bytes(v.clone())).ok_or(libc::ENODATA)
-            }
+            Op::Xattr { ino, name } => self
+                .get(*ino)?
+                .xattrs
+                .get(name)
+                .map(|v| Reply::Bytes(v.clone()))
+                .ok_or(libc::ENODATA),
             Op::Xattrs { ino } => {
                 let names = self.get(*ino)?.xattrs.keys().map(|n| (n.clone(), 0, 0));
                 Ok(Reply::Names(names.collect()))
             }
-            Op::SetXattr { ino, name, value, how } => {
+            Op::SetXattr {
+                ino,
+                name,
+                value,
+                how,
+            } => {
                 if name.len() > 255 {
                     return Err(libc::ERANGE);
                 }
@@ -320,9 +364,18 @@ impl State {
                 let i = self.file(*ino)?;
                 let end = i.size.min(offset.saturating_add(*len as u64));
                 let len = end.saturating_sub(*offset) as usize;
-                Ok(Reply::Bytes(i.data().map(|d| d.read(*offset, len)).unwrap_or_default()))
+                Ok(Reply::Bytes(
+                    i.data().map(|d| d.read(*offset, len)).unwrap_or_default(),
+                ))
             }
-            Op::Write { ino, offset, len, write, times, kill } => {
+            Op::Write {
+                ino,
+                offset,
+                len,
+                write,
+                times,
+                kill,
+            } => {
                 self.file(*ino)?;
                 if *len == 0 {
                     touch(t, *ino, 0, MTIME | CTIME);
@@ -352,7 +405,8 @@ impl State {
                 self.drop_privileges(*ino, false);
                 let i = self.change(*ino);
                 if !matches!(mode, Fallocate::Allocate { .. }) {
-                    i.data_mut().zero(range.start..range.end.min(size).max(range.start));
+                    i.data_mut()
+                        .zero(range.start..range.end.min(size).max(range.start));
                 }
                 if grows {
                     i.size = range.end;
@@ -364,14 +418,23 @@ impl State {
                 i if *offset >= i.size => Err(libc::ENXIO),
                 _ => Ok(Reply::Unit),
             },
-            Op::Copy { from, from_offset, to, to_offset, len } => {
+            Op::Copy {
+                from,
+                from_offset,
+                to,
+                to_offset,
+                len,
+            } => {
                 let (source, _) = (self.file(*from)?, self.file(*to)?);
                 let n = source.size.saturating_sub(*from_offset).min(*len);
                 if n == 0 {
                     touch(t, *to, 0, MTIME | CTIME);
                     return Ok(Reply::Count(0));
                 }
-                let bytes = source.data().map(|d| d.read(*from_offset, n as usize)).unwrap_or_default();
+                let bytes = source
+                    .data()
+                    .map(|d| d.read(*from_offset, n as usize))
+                    .unwrap_or_default();
                 touch(t, *to, MTIME | CTIME, 0);
                 self.drop_privileges(*to, false);
                 let i = self.change(*to);
@@ -455,10 +518,16 @@ impl State {
         new_ino: Ino,
         t: &mut Touched,
     ) -> Answer<Option<Ino>> {
-        if let Some(e) = self.rename_errors((dir, name), (new_dir, new_name), flags).first() {
+        if let Some(e) = self
+            .rename_errors((dir, name), (new_dir, new_name), flags)
+            .first()
+        {
             return Err(*e);
         }
-        let (ino, old) = (self.find(dir, name)?.ok_or(libc::ENOENT)?, self.find(new_dir, new_name)?);
+        let (ino, old) = (
+            self.find(dir, name)?.ok_or(libc::ENOENT)?,
+            self.find(new_dir, new_name)?,
+        );
         if old == Some(ino) {
             return Ok(None);
         }
@@ -526,7 +595,11 @@ impl State {
         }
         if let (Ok(ino), Ok(Some(old))) = (there, old) {
             if is_dir(old) && is_dir(dir) && self.above(old, dir) {
-                errors.push(if flags.exchange { libc::EINVAL } else { libc::ENOTEMPTY });
+                errors.push(if flags.exchange {
+                    libc::EINVAL
+                } else {
+                    libc::ENOTEMPTY
+                });
             }
             if old != ino && !flags.exchange {
                 match (is_dir(ino), is_dir(old)) {
@@ -545,9 +618,15 @@ impl State {
     /// Whether another error than the model's first fits as well.
     pub fn also_wrong(&self, op: &Op, errno: i32) -> bool {
         match op {
-            Op::Rename { dir, name, new_dir, new_name, flags } => {
-                self.rename_errors((*dir, name), (*new_dir, new_name), *flags).contains(&errno)
-            }
+            Op::Rename {
+                dir,
+                name,
+                new_dir,
+                new_name,
+                flags,
+            } => self
+                .rename_errors((*dir, name), (*new_dir, new_name), *flags)
+                .contains(&errno),
             Op::Link { ino, dir, name } => {
                 self.room(*dir, name) == Err(errno)
                     || self.get(*ino).err() == Some(errno)
@@ -575,7 +654,11 @@ fn touch(t: &mut Touched, ino: Ino, must: u8, may: u8) {
 
 fn without_suidgid(mode: u32) -> u32 {
     let kept = mode & !S_ISUID;
-    if mode & S_IXGRP != 0 { kept & !S_ISGID } else { kept }
+    if mode & S_IXGRP != 0 {
+        kept & !S_ISGID
+    } else {
+        kept
+    }
 }
 
 fn fresh(mode: u32, cred: &Cred, rdev: u32) -> Inode {
@@ -588,6 +671,10 @@ fn fresh(mode: u32, cred: &Cred, rdev: u32) -> Inode {
         size: 0,
         times: [Time::default(); 4],
         xattrs: BTreeMap::new(),
-        body: if mode & S_IFMT == S_IFREG { Body::File(Data::default()) } else { Body::Other },
+        body: if mode & S_IFMT == S_IFREG {
+            Body::File(Data::default())
+        } else {
+            Body::Other
+        },
     }
 }

@@ -25,7 +25,12 @@ pub fn devices(machine: &Arc<Machine>) -> Devices {
 
 pub fn config(boot: u8) -> Config {
     // No thread of its own: the tests decide when checkpoints happen.
-    Config { boot: [boot; 32], cache_bytes: 4 << 20, interval: Duration::ZERO, discard: true }
+    Config {
+        boot: [boot; 32],
+        cache_bytes: 4 << 20,
+        interval: Duration::ZERO,
+        discard: true,
+    }
 }
 
 /// A volume as the model knows it.
@@ -135,8 +140,12 @@ impl World {
         machine.record();
         let mut w = World::on(machine, 1);
         w.base = base;
-        w.step(&Step::Create { source: None, name: "first".into(), kind: Kind::Container })
-            .expect("first volume");
+        w.step(&Step::Create {
+            source: None,
+            name: "first".into(),
+            kind: Kind::Container,
+        })
+        .expect("first volume");
         w.step(&Step::SyncPool).expect("sync");
         w
     }
@@ -251,10 +260,15 @@ impl World {
             }
             Step::Create { source, name, kind } => {
                 let id = self.create(*source, name, *kind, false).map_err(refused)?;
-                Ok(if source.is_none() { Durable::Volume(id) } else { Durable::No })
+                Ok(if source.is_none() {
+                    Durable::Volume(id)
+                } else {
+                    Durable::No
+                })
             }
             Step::Build { source, name } => {
-                self.create(*source, name, Kind::Image, true).map_err(refused)?;
+                self.create(*source, name, Kind::Image, true)
+                    .map_err(refused)?;
                 Ok(Durable::No)
             }
             Step::Finish(id) => {
@@ -298,7 +312,10 @@ impl World {
                     self.open.remove(id);
                 }
                 self.pool().rollback(*id, *snapshot).map_err(refused)?;
-                let state = self.volumes.get(snapshot).map(|s| Arc::new(s.state.reaped()));
+                let state = self
+                    .volumes
+                    .get(snapshot)
+                    .map(|s| Arc::new(s.state.reaped()));
                 if let (Some(v), Some(state)) = (self.volumes.get_mut(id), state) {
                     v.state = state;
                 }
@@ -324,7 +341,8 @@ impl World {
                 let pool = self.pool.take().expect("open");
                 pool.close().map_err(refused)?;
                 drop(pool);
-                let pool = Pool::open(devices(&self.machine), config(self.boot)).map_err(refused)?;
+                let pool =
+                    Pool::open(devices(&self.machine), config(self.boot)).map_err(refused)?;
                 self.pool = Some(pool);
                 Ok(Durable::All)
             }
@@ -341,10 +359,20 @@ impl World {
         let sealed = kind == Kind::Snapshot;
         // An empty volume without a root directory must not be found after a crash.
         let empty = source.is_none();
-        let new =
-            NewVolume { name: name.into(), kind, source, limit: None, building: building || empty, sealed };
+        let new = NewVolume {
+            name: name.into(),
+            kind,
+            source,
+            limit: None,
+            building: building || empty,
+            sealed,
+        };
         let info = self.pool().create(&new)?;
-        assert!(!self.given.contains_key(&info.id), "volume id {} given twice", info.id);
+        assert!(
+            !self.given.contains_key(&info.id),
+            "volume id {} given twice",
+            info.id
+        );
         let state = match source.and_then(|s| self.volumes.get(&s)) {
             // A sealed clone keeps what has no name, out of sight.
             Some(s) => s.state.clone(),
@@ -393,7 +421,11 @@ impl World {
             }
             Step::Create { source, name, kind } => {
                 // If the model had it already (making it is several steps), it has its number.
-                let id = self.volumes.iter().find(|(_, v)| v.name == *name).map_or(next_id, |(id, _)| *id);
+                let id = self
+                    .volumes
+                    .iter()
+                    .find(|(_, v)| v.name == *name)
+                    .map_or(next_id, |(id, _)| *id);
                 let state = blank(source, &volumes);
                 let vol = Vol {
                     name: name.clone(),
@@ -419,12 +451,21 @@ impl World {
                 volumes.get_mut(id).expect("a volume").state = state;
             }
             Step::Blob(id, name, bytes) => {
-                volumes.get_mut(id).expect("a volume").blobs.insert(name.clone(), bytes.clone());
+                volumes
+                    .get_mut(id)
+                    .expect("a volume")
+                    .blobs
+                    .insert(name.clone(), bytes.clone());
             }
             Step::Start | Step::Sync(_) | Step::SyncPool | Step::Checkpoint | Step::Reclaim => {}
             Step::Build { .. } | Step::Close(_) | Step::Reopen => {}
         }
-        Moment { events: self.machine.events(), volumes, durable: Durable::No, step: Arc::new(step.clone()) }
+        Moment {
+            events: self.machine.events(),
+            volumes,
+            durable: Durable::No,
+            step: Arc::new(step.clone()),
+        }
     }
 
     /// A fresh root directory's times are whatever they are.
@@ -434,7 +475,8 @@ impl World {
         let v = self.volumes.get_mut(&id).expect("a volume");
         let root = &real.inodes[&cowfs::base::ROOT_INO];
         let mut state = State::clone(&v.state);
-        Arc::make_mut(state.inodes.get_mut(&cowfs::base::ROOT_INO).expect("root")).times = root.times;
+        Arc::make_mut(state.inodes.get_mut(&cowfs::base::ROOT_INO).expect("root")).times =
+            root.times;
         assert_eq!(state, real, "a formatted volume");
         v.state = Arc::new(state);
         Ok(())
@@ -465,23 +507,31 @@ impl World {
                     }
                 }
                 (Err(e), _) if e.errno() == libc::EROFS => Ok(Durable::No),
-                (Err(e), op) if ops::predict(&before, op, 0).1.err() == Some(e.errno()) => Ok(Durable::No),
+                (Err(e), op) if ops::predict(&before, op, 0).1.err() == Some(e.errno()) => {
+                    Ok(Durable::No)
+                }
                 (Err(e), op) if before.also_wrong(op, e.errno()) => Ok(Durable::No),
                 _ => wrong(format!("{op:?} on a sealed volume: {real:?}")),
             };
         }
         let new_ino = match (&real, op) {
             (Ok(Reply::Inode(ino)), op) if op.creates() => *ino,
-            (Ok(_), Op::Rename { dir, name, flags, .. }) if flags.whiteout => {
-                fs.lookup(*dir, name).map_or(0, |a| a.ino)
-            }
+            (
+                Ok(_),
+                Op::Rename {
+                    dir, name, flags, ..
+                },
+            ) if flags.whiteout => fs.lookup(*dir, name).map_or(0, |a| a.ino),
             _ => 0,
         };
         let (mut next, model, touched) = ops::predict(&before, op, new_ino);
         if let Err(e) = ops::compare(op, &before, &real, &model) {
             return wrong(e);
         }
-        if new_ino != 0 && next.inodes.contains_key(&new_ino) && !before.inodes.contains_key(&new_ino) {
+        if new_ino != 0
+            && next.inodes.contains_key(&new_ino)
+            && !before.inodes.contains_key(&new_ino)
+        {
             let given = self.given.entry(id).or_default();
             if !given.insert(new_ino) {
                 return wrong(format!("{op:?}: inode number {new_ino} was given before"));
@@ -526,7 +576,8 @@ impl World {
                 Ok(fs) => fs,
                 Err(e) => return wrong(format!("opening volume {id}: {e}")),
             };
-            let real = ops::walk(&fs).map_err(|e| Trouble::Wrong(format!("walking volume {id}: {e}")))?;
+            let real =
+                ops::walk(&fs).map_err(|e| Trouble::Wrong(format!("walking volume {id}: {e}")))?;
             let vol = &self.volumes[&id];
             if let Some(text) = super::judge::difference(&vol.state.reaped(), &real) {
                 return wrong(format!("volume {id} ({}): {text}", vol.name));
@@ -590,25 +641,45 @@ impl World {
 
     /// The next step: mostly an operation on some volume, sometimes one on the pool.
     pub fn random_step(&mut self, g: &mut Generator, pool_percent: u64) -> Step {
-        let ids: Vec<VolumeId> =
-            self.volumes.iter().filter(|(_, v)| !v.removing).map(|(id, _)| *id).collect();
+        let ids: Vec<VolumeId> = self
+            .volumes
+            .iter()
+            .filter(|(_, v)| !v.removing)
+            .map(|(id, _)| *id)
+            .collect();
         let writable: Vec<VolumeId> = self
             .volumes
             .iter()
             .filter(|(_, v)| !v.sealed && !v.building && !v.removing)
             .map(|(id, _)| *id)
             .collect();
-        let building = self.volumes.iter().find(|(_, v)| v.building).map(|(id, _)| *id);
+        let building = self
+            .volumes
+            .iter()
+            .find(|(_, v)| v.building)
+            .map(|(id, _)| *id);
         self.names += 1;
         let name = format!("v{}-{}", self.names, g.dice.below(1000));
-        let sources: Vec<VolumeId> = ids.iter().copied().filter(|id| !self.volumes[id].building).collect();
+        let sources: Vec<VolumeId> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.volumes[id].building)
+            .collect();
         let Some(some) = g.pick(&writable) else {
-            return Step::Create { source: g.pick(&sources), name, kind: Kind::Container };
+            return Step::Create {
+                source: g.pick(&sources),
+                name,
+                kind: Kind::Container,
+            };
         };
         if g.dice.below(100) >= pool_percent {
             // Volumes that are being removed or built are worked on too, sealed ones now and then.
             let any: Vec<VolumeId> = self.volumes.keys().copied().collect();
-            let id = if g.dice.below(10) == 0 { g.pick(&any).unwrap_or(some) } else { some };
+            let id = if g.dice.below(10) == 0 {
+                g.pick(&any).unwrap_or(some)
+            } else {
+                some
+            };
             // What opening it reaps is not there to be worked on; a failure to open shows in the step.
             let _ = self.fs(id);
             let op = g.op(&self.volumes[&id].state);
@@ -625,12 +696,24 @@ impl World {
             28..=35 => Step::Checkpoint,
             36..=41 => Step::Reclaim,
             42..=64 if !crowded => {
-                let kind = [Kind::Snapshot, Kind::Container, Kind::Container][g.dice.below(3) as usize];
-                Step::Create { source: g.pick(&sources), name, kind }
+                let kind =
+                    [Kind::Snapshot, Kind::Container, Kind::Container][g.dice.below(3) as usize];
+                Step::Create {
+                    source: g.pick(&sources),
+                    name,
+                    kind,
+                }
             }
             65..=67 if !crowded && building.is_none() => {
-                let images: Vec<_> = sources.iter().copied().filter(|id| self.volumes[id].sealed).collect();
-                Step::Build { source: g.pick(&images), name }
+                let images: Vec<_> = sources
+                    .iter()
+                    .copied()
+                    .filter(|id| self.volumes[id].sealed)
+                    .collect();
+                Step::Build {
+                    source: g.pick(&images),
+                    name,
+                }
             }
             68..=69 if building.is_some() => Step::Finish(building.unwrap_or(some)),
             42..=80 => match g.pick(&sources) {
@@ -640,8 +723,11 @@ impl World {
             },
             81..=84 => Step::Rename(some, name),
             85..=89 => {
-                let snapshots: Vec<_> =
-                    sources.iter().copied().filter(|id| self.volumes[id].kind == Kind::Snapshot).collect();
+                let snapshots: Vec<_> = sources
+                    .iter()
+                    .copied()
+                    .filter(|id| self.volumes[id].kind == Kind::Snapshot)
+                    .collect();
                 match g.pick(&snapshots) {
                     Some(s) => Step::Rollback(some, s),
                     None => Step::Sync(some),
@@ -650,7 +736,11 @@ impl World {
             90..=92 => {
                 g.write += 1;
                 let len = g.dice.below(12000) as usize;
-                Step::Blob(some, format!("blob{}", g.dice.below(3)), super::data::pattern(g.write, 0, len))
+                Step::Blob(
+                    some,
+                    format!("blob{}", g.dice.below(3)),
+                    super::data::pattern(g.write, 0, len),
+                )
             }
             93 if building.is_none() => Step::Reopen,
             _ => {
@@ -667,10 +757,18 @@ impl World {
 
     /// After a crash: goes on from what was found.
     pub fn found(&mut self, volumes: Volumes) {
-        self.given = volumes.iter().map(|(id, v)| (*id, v.state.inodes.keys().copied().collect())).collect();
+        self.given = volumes
+            .iter()
+            .map(|(id, v)| (*id, v.state.inodes.keys().copied().collect()))
+            .collect();
         self.volumes = volumes.clone();
         let (events, step) = (self.machine.events(), Arc::new(Step::Start));
-        self.moments = vec![Moment { events, volumes, durable: Durable::All, step }];
+        self.moments = vec![Moment {
+            events,
+            volumes,
+            durable: Durable::All,
+            step,
+        }];
     }
 }
 

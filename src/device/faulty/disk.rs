@@ -98,7 +98,11 @@ impl Disk {
 
     /// Pages that a reservation up to `len` would newly take.
     pub fn missing_to(&self, len: u64) -> u64 {
-        if len <= self.reserved { 0 } else { self.missing(&(self.reserved..len)) }
+        if len <= self.reserved {
+            0
+        } else {
+            self.missing(&(self.reserved..len))
+        }
     }
 
     pub fn reserve(&mut self, len: u64) {
@@ -111,7 +115,10 @@ impl Disk {
             let at = offset + done as u64;
             let within = (at % PAGE) as usize;
             let n = (PAGE as usize - within).min(bytes.len() - done);
-            let page = self.now.entry(at / PAGE).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            let page = self
+                .now
+                .entry(at / PAGE)
+                .or_insert_with(|| Arc::new([0; PAGE as usize]));
             Arc::make_mut(page)[within..within + n].copy_from_slice(&bytes[done..done + n]);
             done += n;
         }
@@ -219,19 +226,31 @@ impl Disk {
                 put(&mut pages, *sector, v.sector());
             }
         }
-        Disk { now: pages.clone(), durable: pages, reserved: self.reserved, ..Disk::default() }
+        Disk {
+            now: pages.clone(),
+            durable: pages,
+            reserved: self.reserved,
+            ..Disk::default()
+        }
     }
 
     /// The disk as a new process finds it when only the old one died.
     pub fn settled(&self) -> Disk {
-        Disk { now: self.now.clone(), durable: self.now.clone(), reserved: self.reserved, ..Disk::default() }
+        Disk {
+            now: self.now.clone(),
+            durable: self.now.clone(),
+            reserved: self.reserved,
+            ..Disk::default()
+        }
     }
 }
 
 fn put(pages: &mut Pages, sector: u64, bytes: &[u8]) {
     let at = sector * SECTOR;
     let within = (at % PAGE) as usize;
-    let page = pages.entry(at / PAGE).or_insert_with(|| Arc::new([0; PAGE as usize]));
+    let page = pages
+        .entry(at / PAGE)
+        .or_insert_with(|| Arc::new([0; PAGE as usize]));
     if page[within..within + bytes.len()] != *bytes {
         Arc::make_mut(page)[within..within + bytes.len()].copy_from_slice(bytes);
     }

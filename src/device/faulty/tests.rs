@@ -10,7 +10,10 @@ fn read(d: &FaultyDevice, offset: u64, len: usize) -> Vec<u8> {
 fn reads_what_was_written_and_zeros_elsewhere() {
     let d = Machine::new(1).device(0, "d");
     d.write_at(4000, &[7; 200]).unwrap();
-    assert_eq!(read(&d, 3999, 202), [vec![0], vec![7; 200], vec![0]].concat());
+    assert_eq!(
+        read(&d, 3999, 202),
+        [vec![0], vec![7; 200], vec![0]].concat()
+    );
     assert_eq!(read(&d, 1 << 40, 3), vec![0; 3]);
 }
 
@@ -48,7 +51,10 @@ fn writes_may_reach_the_disk_in_any_order() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let after = m.power_cut(seed);
-        seen.insert((read(&after.device(0, "a"), 0, 1)[0], read(&after.device(1, "b"), 0, 1)[0]));
+        seen.insert((
+            read(&after.device(0, "a"), 0, 1)[0],
+            read(&after.device(1, "b"), 0, 1)[0],
+        ));
     }
     assert_eq!(seen.len(), 4);
 }
@@ -61,7 +67,10 @@ fn the_same_seed_gives_the_same_disk() {
         d.write_at(i * 700, &[i as u8 + 1; 1500]).unwrap();
     }
     for seed in 0..20 {
-        let (x, y) = (m.power_cut(seed).device(0, "d"), m.power_cut(seed).device(0, "d"));
+        let (x, y) = (
+            m.power_cut(seed).device(0, "d"),
+            m.power_cut(seed).device(0, "d"),
+        );
         assert_eq!(read(&x, 0, 40000), read(&y, 0, 40000));
     }
 }
@@ -81,7 +90,10 @@ fn a_call_fails_once_and_power_loss_for_good() {
     let (a, b) = (m.device(0, "a"), m.device(1, "b"));
     m.fail(1, Fault::Error(libc::EIO));
     a.write_at(0, &[1; 512]).unwrap();
-    assert_eq!(b.write_at(0, &[1; 512]).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(
+        b.write_at(0, &[1; 512]).unwrap_err().raw_os_error(),
+        Some(libc::EIO)
+    );
     b.write_at(0, &[1; 512]).unwrap();
     m.fail(m.calls(), Fault::PowerLoss);
     assert!(a.sync().is_err());
@@ -98,7 +110,9 @@ fn a_failed_flush_is_never_made_good() {
     assert!(d.sync().is_err());
     d.sync().unwrap();
     assert_eq!(read(&d, 0, 512), vec![1; 512]);
-    let lost = (0..100).filter(|s| read(&m.power_cut(*s).device(0, "d"), 0, 1) == [0]).count();
+    let lost = (0..100)
+        .filter(|s| read(&m.power_cut(*s).device(0, "d"), 0, 1) == [0])
+        .count();
     assert!(lost > 10, "{lost}");
     d.write_at(0, &[2; 512]).unwrap();
     d.sync().unwrap();
@@ -112,7 +126,10 @@ fn space_is_bounded_and_given_back() {
     m.set_space(Some(4 * PAGE));
     a.reserve(2 * PAGE).unwrap();
     b.write_at(0, &[1; 2 * PAGE as usize]).unwrap();
-    assert_eq!(b.write_at(2 * PAGE, &[1]).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(
+        b.write_at(2 * PAGE, &[1]).unwrap_err().raw_os_error(),
+        Some(libc::ENOSPC)
+    );
     a.write_at(PAGE, &[1; PAGE as usize]).unwrap();
     b.write_at(10, &[1; 100]).unwrap();
     assert_eq!(b.usage().unwrap().host_free, 0);
@@ -140,7 +157,10 @@ fn the_journal_makes_every_state_again() {
     }
     assert_eq!(read(&d, 0, 9000), read(&again.device(0, "d"), 0, 9000));
     for seed in 0..20 {
-        let (x, y) = (m.power_cut(seed).device(0, "d"), again.power_cut(seed).device(0, "d"));
+        let (x, y) = (
+            m.power_cut(seed).device(0, "d"),
+            again.power_cut(seed).device(0, "d"),
+        );
         assert_eq!(read(&x, 0, 9000), read(&y, 0, 9000));
     }
 }

@@ -108,7 +108,7 @@ fn nobody_sees_what_was_cut_off() {
     for way in 0..5 {
         let clone = volume(&pool, &format!("c{way}"), Some(&first));
         // Without what opening does about it.
-        let names = fs.names.clone();
+        let names = fs.names;
         let fs = Fs {
             volume: clone,
             names,
