@@ -5,7 +5,7 @@ use super::Failure;
 use super::chan::{Chan, Message};
 use super::idmap::IdMap;
 use super::inside::{self, Inside};
-use super::signals::{self, Change, Signals, Terminal};
+use super::signals::{self, Attitude, Change, Signals, Terminal};
 use crate::base::{Error, ExitKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
@@ -36,6 +36,7 @@ pub fn go(
         root: None,
         told: None,
         interrupted: None,
+        watched: vec![],
         warn,
     };
     let terminal = Terminal::save();
@@ -57,8 +58,11 @@ struct Follow<'a> {
     started: bool,
     root: Option<OwnedFd>,
     told: Option<Failure>,
-    /// A signal that ended it before the program started.
+    /// A signal that ended it, by our hand.
     interrupted: Option<i32>,
+    /// Signals passed on, of which it is not known yet what the program does about them; and how often
+    /// that was looked at.
+    watched: Vec<(i32, u32)>,
     warn: &'a dyn Fn(&str),
 }
 
@@ -110,7 +114,14 @@ impl Follow<'_> {
             if open {
                 fds.push(PollFd::new(chan, PollFlags::IN));
             }
-            match poll(&mut fds, None) {
+            match poll(
+                &mut fds,
+                if self.watched.is_empty() {
+                    None
+                } else {
+                    Some(&LOOK)
+                },
+            ) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => {
                     return Err(Failure::own(Error::io(
@@ -121,6 +132,7 @@ impl Follow<'_> {
             }
             let heard = fds.get(1).is_some_and(|f| !f.revents().is_empty());
             drop(fds);
+            self.watch(pid);
             if heard {
                 open = self.hear(chan, serve)?;
             }
@@ -187,7 +199,9 @@ impl Follow<'_> {
             let change = signals::wait(pid, false)
                 .map_err(|e| Failure::own(Error::io("waiting for the container", e)))?;
             match change {
-                None | Some(Change::Continued) => return Ok(None),
+                None => return Ok(None),
+                // More may have come with the same signal.
+                Some(Change::Continued) => {}
                 Some(Change::Exited(code)) => return Ok(Some(code)),
                 Some(Change::Killed(signal)) => {
                     let signal = self.interrupted.unwrap_or(signal);
@@ -199,14 +213,41 @@ impl Follow<'_> {
         }
     }
 
+    /// Process 1 of a namespace survives what it does nothing about; here it ends of it, as it would
+    /// outside. What it blocks is looked at again: taken in its own way, or let go by later.
+    fn watch(&mut self, pid: i32) {
+        let mut ends = None;
+        self.watched
+            .retain_mut(|(signal, looks)| match signals::attitude(pid, *signal) {
+                Attitude::Handles => false,
+                Attitude::Blocks { pending } => {
+                    *looks += 1;
+                    // Not the very first time: it may be on its way there.
+                    (pending || *looks < 3) && *looks < LOOKS
+                }
+                Attitude::Default => {
+                    ends = Some(*signal);
+                    false
+                }
+            });
+        if let Some(signal) = ends {
+            self.end_of(pid, signal);
+        }
+    }
+
+    /// Ends it as this signal would have.
+    fn end_of(&mut self, pid: i32, signal: i32) {
+        self.interrupted = Some(signal);
+        signals::send(pid, libc::SIGKILL);
+    }
+
     fn pass_on(&mut self, pid: i32, a: signals::Arrived) {
         match a.signal {
-            signal if !self.started && ends_by_default(signal) => {
-                self.interrupted = Some(signal);
-                signals::send(pid, libc::SIGKILL);
-            }
+            signal if !self.started && ends_by_default(signal) => self.end_of(pid, signal),
             // Process 1 of a namespace never stops by default; the user means all of us.
-            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU if !signals::handles(pid, a.signal) => {
+            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+                if signals::attitude(pid, a.signal) == Attitude::Default =>
+            {
                 signals::send(pid, libc::SIGSTOP);
             }
             // What the kernel tells of us alone.
@@ -219,10 +260,19 @@ impl Follow<'_> {
             | libc::SIGPIPE => {}
             libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF | libc::SIGXCPU | libc::SIGXFSZ
                 if a.from_kernel => {}
-            // Process 1 of a namespace survives what it does not handle; here it ends of it, as it would outside.
-            signal if self.started && ends_by_default(signal) && !signals::handles(pid, signal) => {
-                self.interrupted = Some(signal);
-                signals::send(pid, libc::SIGKILL);
+            signal if self.started && ends_by_default(signal) => {
+                // Asked before it is sent: a handler may change what it does from then on.
+                let before = signals::attitude(pid, signal);
+                if before == Attitude::Default {
+                    self.end_of(pid, signal);
+                    return;
+                }
+                if !a.from_kernel {
+                    signals::send(pid, signal);
+                }
+                if before != Attitude::Handles {
+                    self.watched.push((signal, 0));
+                }
             }
             // The terminal sent it to the whole group, the program among it.
             _ if a.from_kernel && a.signal != libc::SIGCONT => {}
@@ -241,6 +291,13 @@ fn readable(chan: &Chan) -> bool {
         Ok(1..)
     )
 }
+
+/// How often, and at what distance, a signal that is blocked is looked at again.
+const LOOKS: u32 = 100;
+const LOOK: rustix::event::Timespec = rustix::event::Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
 
 /// Signals that others send, and that end a process which does nothing about them.
 fn ends_by_default(signal: i32) -> bool {

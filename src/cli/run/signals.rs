@@ -92,29 +92,43 @@ impl Drop for Signals {
     }
 }
 
-/// Whether a process does something of its own with a signal (catches, ignores or blocks it).
-pub fn handles(pid: i32, signal: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return false;
-    };
-    handles_in(&status, signal)
+/// What a process does about a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attitude {
+    /// Nothing of its own.
+    Default,
+    /// Catches or ignores it.
+    Handles,
+    /// Blocks it for now, perhaps to wait for it in its own way; whether one is waiting.
+    Blocks { pending: bool },
 }
 
-pub(super) fn handles_in(status: &str, signal: i32) -> bool {
-    let Some(bit) = u32::try_from(signal - 1)
+pub fn attitude(pid: i32, signal: i32) -> Attitude {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    attitude_in(&status, signal)
+}
+
+pub(super) fn attitude_in(status: &str, signal: i32) -> Attitude {
+    let bit = u32::try_from(signal - 1)
         .ok()
         .and_then(|b| 1u64.checked_shl(b))
-    else {
-        return false;
+        .unwrap_or(0);
+    let has = |key: &str| {
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix(key))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .is_some_and(|set| set & bit != 0)
     };
-    status
-        .lines()
-        .filter_map(|l| {
-            ["SigBlk:", "SigIgn:", "SigCgt:"]
-                .iter()
-                .find_map(|k| l.strip_prefix(k))
-        })
-        .any(|hex| u64::from_str_radix(hex.trim(), 16).is_ok_and(|set| set & bit != 0))
+    if has("SigIgn:") || has("SigCgt:") {
+        Attitude::Handles
+    } else if has("SigBlk:") {
+        Attitude::Blocks {
+            pending: has("ShdPnd:") || has("SigPnd:"),
+        }
+    } else {
+        Attitude::Default
+    }
 }
 
 pub fn send(pid: i32, signal: i32) {
