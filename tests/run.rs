@@ -75,6 +75,14 @@ fn state(pid: u32) -> char {
         .unwrap_or('-')
 }
 
+/// Whether the last in a line of only children has this name.
+fn runs(mut pid: u32, name: &str) -> bool {
+    while let Ok(child) = text(&sh(&format!("pgrep -P {pid}")).stdout).trim().parse() {
+        pid = child;
+    }
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == name)
+}
+
 fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !done() {
@@ -410,6 +418,8 @@ fn signals_reach_the_program() {
         for words in [&[][..], &["--init"]] {
             for (signal, number) in [("TERM", 15), ("INT", 2), ("USR1", 10)] {
                 let mut r = start(words, "echo ready; exec sleep 1000");
+                // The shell before it has habits of its own.
+                eventually("sleep runs", || runs(r.0.id(), "sleep"));
                 r.signal(signal);
                 assert_eq!(r.code(), Some(128 + number), "{words:?} {signal}");
             }
